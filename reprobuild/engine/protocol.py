@@ -1,0 +1,142 @@
+"""What an engine is: one verb that runs a command on a tree and can report what it changed.
+
+Knows nothing of recipes, steps or predictors, nor of how any engine isolates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, Protocol
+
+from reprobuild.store.checkouts import Checkout
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "SOURCE_DATE_EPOCH": "315619200",
+    "TZ": "UTC",
+}
+"""What every command sees, in every engine, unless image or step say otherwise (DESIGN section 6)."""
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Give the variables that tell numeric libraries how many threads to use."""
+    names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")
+    return {f"{name}_NUM_THREADS": str(threads) for name in names}
+
+
+RawKind = Literal["d", "f", "l", "gone", "opaque", "other"]
+
+
+class RawChange(NamedTuple):
+    """One path that a command changed, as the engine found it: not yet in normal form.
+
+    ``gone``: removed. ``opaque``: a directory that replaced one of the tree below, so that nothing
+    of what was below it remains but what is reported too; a ``d`` follows for the same path.
+    ``other``: a device, socket or fifo.
+    """
+
+    path: str
+    """Relative to the root; bytes that are no UTF-8 as lone surrogates (``os.fsdecode``)."""
+    kind: RawKind
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    """Whole seconds since the epoch."""
+    size: int = 0
+    target: str = ""
+    capability: bytes = b""
+
+
+class Capture(Protocol):
+    """Takes what a command changed, parents before what is in them."""
+
+    def add(self, change: RawChange, body: BinaryIO | None) -> None:
+        """Take one change; ``body`` is an open file for kind ``f``, read before this returns."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and the world that it sees."""
+
+    argv: tuple[str, ...]
+    """``("/bin/sh", "-c", text)`` for a shell text. Found by ``PATH`` inside the tree."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to, and stronger than, ``ENVIRONMENT``."""
+    workdir: str = "/"
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Path inside → file or directory of the host, read-only there."""
+    outputs: Mapping[str, Path] = field(default_factory=dict)
+    """Directory inside, empty at first → directory of the host that gets what the command left there:
+    plain files and directories only, owned by the caller."""
+    threads: int = 1
+    timeout: float | None = None
+    """Seconds; after them everything inside is killed."""
+    memory: int | None = None
+    """Bytes of memory that everything inside may use together."""
+    devices: tuple[str, ...] = ()
+    owners: bool = False
+    """A range of uids inside instead of one, so that ``chown`` really changes owners."""
+    terminal: bool = False
+    """Pass the caller's terminal through (``shell``): standard streams are inherited."""
+    writable: bool = True
+    """Whether the tree can be written to (changes are lost unless captured)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    exit_code: int
+    """The command's own; 128 + signal where a signal ended it."""
+    seconds: float
+    timed_out: bool = False
+    out_of_memory: bool = False
+    tail: tuple[str, ...] = ()
+    """The last lines it printed, standard output and error together, at most 100."""
+    refused: tuple[str, ...] = ()
+    """Lines of its output that show a failed look-up or connection, with the host where it can be told."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What an engine can promise on this machine."""
+
+    name: str
+    """``sandbox (bubblewrap 0.11.0, user namespace)``."""
+    available: bool
+    missing: str = ""
+    """Why it is not available, in a sentence."""
+    hint: str = ""
+    """What to do about it."""
+
+
+class Engine(Protocol):
+    """Runs commands on trees, without network."""
+
+    name: str
+
+    def probe(self) -> Isolation:
+        """Tell whether this engine works here, by trying; never raises."""
+
+    def run(
+        self,
+        checkout: Checkout,
+        command: Command,
+        *,
+        capture: Capture | None = None,
+        output: Callable[[bytes], None] | None = None,
+        stdin: BinaryIO | None = None,
+    ) -> Result:
+        """Run a command on a laid-out tree; give what it did to ``capture`` when it has ended.
+
+        ``output`` gets each line as it comes (with its line end). A command that fails is a Result,
+        not an error. Raises EngineError where the sandbox itself cannot be made, and
+        KeyboardInterrupt after everything inside has ended.
+        """

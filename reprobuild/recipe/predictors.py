@@ -1,0 +1,174 @@
+"""Predictors as frozen data: commands of an image with typed inputs and outputs.
+
+Knows nothing of how predictions are run or remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from reprobuild.errors import RecipeError
+from reprobuild.recipe.steps import Where
+
+Json = Any
+"""A JSON value, as Python's json module gives it."""
+
+FIELD_TYPES = (
+    "str",
+    "int",
+    "float",
+    "bool",
+    "file",
+    "list[str]",
+    "list[int]",
+    "list[float]",
+    "list",
+    "dict",
+    "any",
+)
+"""What a field of a record can be. ``file``: a path of the host on the way in, whose bytes travel by
+digest; inside, a path below ``/in``."""
+
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
+_PLACEHOLDER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}")
+
+
+class File:
+    """The type of an input field that holds the path of a file: ``inputs={"path": File}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An argument of a predictor that all records of a call share."""
+
+    type: str
+    """One of ``str``, ``int``, ``float``, ``bool``."""
+    default: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One call: records with the outputs that they must give."""
+
+    items: tuple[tuple[Mapping[str, Json], Mapping[str, Json]], ...]
+    """Pairs of inputs and outputs, in the order of the call."""
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """A command of an image with typed inputs and outputs."""
+
+    command: str
+    """A shell text; ``{input}``, ``{output}``, ``{device}`` and ``{parameter}`` are filled in, quoted."""
+    inputs: Mapping[str, str]
+    """Field → one of FIELD_TYPES, in the order of positional arguments."""
+    outputs: Mapping[str, str]
+    protocol: Literal["files", "stream"] = "files"
+    scope: Literal["batch", "item"] = "batch"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    random: bool = False
+    threads: int = 1
+    cuda: bool = False
+    tolerance: float = 0.0
+    """How far numbers may be from those of an example: absolute, and relative to it."""
+    examples: tuple[Example, ...] = ()
+    network: Literal["", "recorded"] = ""
+
+
+def predictor(
+    command: str,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    protocol: Literal["files", "stream"] = "files",
+    scope: Literal["batch", "item"] = "batch",
+    parameters: Mapping[str, Any] | None = None,
+    random: bool = False,
+    threads: int = 1,
+    cuda: bool = False,
+    tolerance: float = 0.0,
+    examples: Sequence[Any] = (),
+    network: Literal["", "recorded"] = "",
+) -> Predictor:
+    """Name a command of the image with its protocol and the fields that it reads and writes.
+
+    ``inputs``, ``outputs``: field → type (``str``, ``int``, ``float``, ``bool``, ``list[str]``,
+    ``dict``, ``File``, or their names); ``parameters``: name → default, whose type is the
+    parameter's; ``examples``: ``(inputs, outputs)`` pairs of dicts, or of lists of dicts for one
+    call with several records; a third element holds parameters. Raises RecipeError.
+    """
+    where = Where.caller()
+    if not inputs or not outputs:
+        raise RecipeError(f"{where}: predictor() needs inputs and outputs")
+    if protocol not in ("files", "stream") or scope not in ("batch", "item"):
+        raise RecipeError(f"{where}: predictor(): protocol is 'files' or 'stream', scope 'batch' or 'item'")
+    named = {name: _parameter(name, default, where) for name, default in (parameters or {}).items()}
+    known = {"input", "output", "device", "seed", *named}
+    used = set(_PLACEHOLDER.findall(command))
+    if unknown := sorted(used - known):
+        raise RecipeError(
+            f"{where}: the command uses {{{unknown[0]}}}, which is neither input, output, device, seed "
+            f"nor a parameter",
+            f"add parameters={{{unknown[0]!r}: …}}",
+        )
+    if protocol == "files" and not {"input", "output"} <= used:
+        raise RecipeError(f"{where}: the command of protocol 'files' needs {{input}} and {{output}}")
+    made = Predictor(
+        command=command,
+        inputs={name: _field_type(name, kind, where) for name, kind in inputs.items()},
+        outputs={name: _field_type(name, kind, where) for name, kind in outputs.items()},
+        protocol=protocol,
+        scope=scope,
+        parameters=named,
+        random=random,
+        threads=threads,
+        cuda=cuda,
+        tolerance=tolerance,
+        examples=tuple(_example(example, where) for example in examples),
+        network=network,
+    )
+    for index, example in enumerate(made.examples):
+        for given, expected in example.items:
+            if set(given) != set(made.inputs) or not set(expected) <= set(made.outputs):
+                raise RecipeError(f"{where}: example {index} does not have the predictor's fields")
+    return made
+
+
+def _field_type(name: str, kind: object, where: Where) -> str:
+    if not _NAME.fullmatch(name):
+        raise RecipeError(f"{where}: {name!r} is no name of a field")
+    if kind is File:
+        return "file"
+    text = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    if not isinstance(kind, type) or getattr(kind, "__args__", None):
+        text = str(kind)
+    if text not in FIELD_TYPES:
+        raise RecipeError(f"{where}: the field {name} cannot be {text}", f"one of {', '.join(FIELD_TYPES)}")
+    return text
+
+
+def _parameter(name: str, default: object, where: Where) -> Parameter:
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) or name in ("input", "output", "device", "seed"):
+        raise RecipeError(f"{where}: {name!r} is no name of a parameter")
+    if not isinstance(default, str | int | float | bool):
+        raise RecipeError(f"{where}: the parameter {name} needs a default that is str, int, float or bool")
+    return Parameter(type(default).__name__, default)
+
+
+def _example(example: Any, where: Where) -> Example:
+    if isinstance(example, Example):
+        return example
+    try:
+        inputs, outputs, *rest = example
+        parameters = dict(rest[0]) if rest else {}
+        alone = isinstance(inputs, Mapping)
+        pairs = [(inputs, outputs)] if alone else zip(inputs, outputs, strict=True)
+        return Example(items=tuple((dict(a), dict(b)) for a, b in pairs), parameters=parameters)
+    except (TypeError, ValueError):
+        raise RecipeError(
+            f"{where}: an example is a pair (inputs, outputs) of dicts, or of lists of dicts"
+        ) from None

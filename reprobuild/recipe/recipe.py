@@ -1,0 +1,114 @@
+"""What a recipe function returns, and the decorator that marks one.
+
+Knows nothing of how recipes are found or evaluated, nor of locks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+from reprobuild.errors import RecipeError
+from reprobuild.recipe.predictors import Json, Parameter, Predictor
+from reprobuild.recipe.steps import Step, Where, _inside
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a recipe asks for: steps in order, and the world that its commands see."""
+
+    steps: tuple[Step, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """An evaluated recipe: data alone."""
+
+    name: str
+    version: str
+    summary: str
+    """The first line of the recipe file's docstring."""
+    publish: bool
+    options: Mapping[str, Parameter]
+    """What the recipe function can be called with: name → type and default."""
+    chosen: Mapping[str, Json]
+    """What it was called with: every option."""
+    image: Image
+
+
+def image(
+    *steps: Step,
+    env: Mapping[str, str] | None = None,
+    workdir: str = "/",
+    predictors: Mapping[str, Predictor] | None = None,
+) -> Image:
+    """Describe an image: steps in the order in which they are applied.
+
+    ``env``: variables of every command; ``workdir``: an absolute path in the image;
+    ``predictors``: name → predictor, ``default`` being what ``NAME`` alone means. Raises RecipeError.
+    """
+    where = Where.caller()
+    for step in steps:
+        if not isinstance(step, Step):
+            raise RecipeError(
+                f"{where}: image(): {step!r} is no step", "steps are apt(…), files(…), run(…), …"
+            )
+    if not steps:
+        raise RecipeError(f"{where}: image() has no step")
+    for name in predictors or {}:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+            raise RecipeError(
+                f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
+            )
+    return Image(tuple(steps), dict(env or {}), _inside(workdir, where), dict(predictors or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFunction:
+    """A function marked as a recipe: what evaluation looks for in a recipe file."""
+
+    function: Callable[..., Image]
+    version: str
+    publish: bool
+
+    def __call__(self, *args: Any, **options: Any) -> Image:
+        return self.function(*args, **options)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name: that of the function, which is that of its folder."""
+        return self.function.__name__
+
+    @property
+    def options(self) -> dict[str, Parameter]:
+        """The function's parameters with types and defaults. Raises RecipeError without a default."""
+        found = {}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            default = parameter.default
+            if not isinstance(default, str | int | float | bool):
+                raise RecipeError(
+                    f"the option {name} of {self.name} needs a default that is str, int, float or bool"
+                )
+            found[name] = Parameter(type(default).__name__, default)
+        return found
+
+
+def recipe(*, version: str, publish: bool = False) -> Callable[[Callable[P, Image]], RecipeFunction]:
+    """Mark a function as a recipe; its parameters are the recipe's options.
+
+    ``version``: a tag's first part (letters, digits, ``.``, ``_``, ``-``; at most 100);
+    ``publish``: whether ``publish --auto`` may publish it. Raises RecipeError.
+    """
+    if not isinstance(version, str) or not re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,99}", version):
+        raise RecipeError(
+            f"{Where.caller()}: version={version!r}: letters, digits, '.', '_' and '-' are needed"
+        )
+    return lambda function: RecipeFunction(function, version, publish)

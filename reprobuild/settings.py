@@ -1,0 +1,165 @@
+"""Settings: ``reprobuild.toml`` of the project, then the environment, then flags; later ones win.
+
+Knows nothing of what the settings are used for. Light on purpose: a ``realize`` with nothing to do
+reads them too, so no import here but what Python has loaded anyway.
+"""
+
+from __future__ import annotations
+
+import os
+
+from reprobuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+PROJECT_FILE = "reprobuild.toml"
+ENGINES = ("auto", "sandbox", "docker")
+
+
+class Settings:
+    """Where things are and how work is done; part of no hash."""
+
+    __slots__ = (
+        "debian_mirrors",
+        "engine",
+        "jobs",
+        "offline",
+        "project",
+        "python_index",
+        "recipes",
+        "scratch",
+        "store",
+    )
+
+    store: str
+    """The store's folder, absolute."""
+    recipes: tuple[str, ...]
+    """Folders that hold recipes, absolute; the first that has a name wins."""
+    project: str
+    """The folder with ``reprobuild.toml``, or empty."""
+    engine: str
+    offline: bool
+    jobs: int
+    """Downloads at a time."""
+    debian_mirrors: tuple[str, ...]
+    """Base addresses (``https://mirror.example/debian``), tried in order; empty: the machine's own."""
+    python_index: str
+    """A simple index; empty: what pip is configured with."""
+    scratch: str
+    """A local folder for what commands write meanwhile; empty: inside the store."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, values[name])
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("settings do not change")
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: str) -> Settings:
+    """Read the settings that hold in a directory.
+
+    ``flags``: what the command line said, None where it said nothing. Raises UsageError for a file
+    that is no TOML, an unknown name, or a value of the wrong type.
+    """
+    project = find_project(directory)
+    values = _defaults(project, environment)
+    if project:
+        _merge(values, _read(os.path.join(project, PROJECT_FILE)), project)
+    _merge(values, _from_environment(environment), directory)
+    _merge(values, {name: value for name, value in flags.items() if value is not None}, directory)
+    if values["engine"] not in ENGINES:
+        raise UsageError(f"there is no engine {values['engine']!r}", f"one of {', '.join(ENGINES)}")
+    return Settings(values)
+
+
+def find_project(directory: str) -> str:
+    """Give the nearest folder at or above a directory that holds ``reprobuild.toml``, or ``""``."""
+    here = os.path.abspath(directory)
+    while not os.path.isfile(os.path.join(here, PROJECT_FILE)):
+        above = os.path.dirname(here)
+        if above == here:
+            return ""
+        here = above
+    return here
+
+
+def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    home = environment.get("HOME") or os.path.expanduser("~")
+    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    packaged = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_recipes")
+    own = (os.path.join(project, "recipes"),) if project else ()
+    return {
+        "store": os.path.join(project, "store") if project else os.path.join(data, "reprobuild", "store"),
+        "recipes": (*own, packaged),
+        "project": project,
+        "engine": "auto",
+        "offline": False,
+        "jobs": 8,
+        "debian_mirrors": (),
+        "python_index": "",
+        "scratch": "",
+    }
+
+
+def _read(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        text = file.read()
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
+        return {}
+    import tomllib
+
+    try:
+        found = tomllib.loads(text.decode())
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    mirrors = found.pop("mirrors", {})
+    if not isinstance(mirrors, dict) or set(mirrors) - {"debian"}:
+        raise UsageError(f"{path}: [mirrors] knows 'debian' alone, a list of addresses")
+    if "debian" in mirrors:
+        found["debian_mirrors"] = mirrors["debian"]
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("store", "recipes", "engine", "python_index", "scratch"):
+        if value := environment.get("REPROBUILD_" + name.upper()):
+            found[name] = value.split(os.pathsep) if name == "recipes" else value
+    if value := environment.get("REPROBUILD_DEBIAN_MIRRORS"):
+        found["debian_mirrors"] = value.split()
+    if value := environment.get("REPROBUILD_OFFLINE"):
+        found["offline"] = value not in ("0", "false", "no")
+    if value := environment.get("REPROBUILD_JOBS"):
+        try:
+            found["jobs"] = int(value)
+        except ValueError:
+            raise UsageError(f"REPROBUILD_JOBS={value}: a number is needed") from None
+    return found
+
+
+def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str) -> None:
+    for name, value in found.items():
+        if name not in values or name == "project":
+            known = ", ".join(sorted(set(values) - {"project"}))
+            raise UsageError(f"there is no setting {name!r}", f"known: {known}")
+        wanted = values[name]
+        if isinstance(wanted, tuple):
+            if isinstance(value, str):
+                value = (value,)
+            if not all(isinstance(item, str) for item in value):
+                raise UsageError(f"the setting {name} is a list of texts, not {value!r}")
+            value = tuple(value)
+        elif type(value) is not type(wanted):
+            raise UsageError(f"the setting {name} cannot be {value!r}")
+        if name == "recipes":
+            own = tuple(os.path.abspath(os.path.join(base, os.path.expanduser(item))) for item in value)
+            value = (*own, values["recipes"][-1]) if own[-1:] != values["recipes"][-1:] else own
+        elif name in ("store", "scratch") and value:
+            value = os.path.abspath(os.path.join(base, os.path.expanduser(value)))
+        values[name] = value
+    if values["jobs"] < 1:
+        raise UsageError(f"the setting jobs is at least 1, not {values['jobs']}")
