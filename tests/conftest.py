@@ -1,0 +1,15 @@
+"""Options that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import golden
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="write the golden values that come out now")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    golden.accept = bool(config.getoption("--accept"))
