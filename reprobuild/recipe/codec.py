@@ -1,0 +1,131 @@
+"""Recipes, steps and predictors to JSON values and back.
+
+Knows nothing of files. The JSON is what the evaluation's child sends, what is remembered of an
+evaluation, and, for predictors, what travels in an image's config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from reprobuild.errors import RecipeError
+from reprobuild.recipe.predictors import Example, Json, Parameter, Predictor
+from reprobuild.recipe.recipe import Image, Recipe
+from reprobuild.recipe.steps import STEP_KINDS, Step, Where
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Json]:
+    """Write a recipe as a JSON value."""
+    return {
+        "name": recipe.name,
+        "version": recipe.version,
+        "summary": recipe.summary,
+        "publish": recipe.publish,
+        "options": {name: [option.type, option.default] for name, option in recipe.options.items()},
+        "chosen": dict(recipe.chosen),
+        "steps": [step_to_json(step) for step in recipe.image.steps],
+        "env": dict(recipe.image.env),
+        "workdir": recipe.image.workdir,
+        "predictors": predictors_to_json(recipe.image.predictors),
+    }
+
+
+def recipe_from_json(value: Mapping[str, Json]) -> Recipe:
+    """Read what ``recipe_to_json`` wrote. Raises RecipeError where it is something else."""
+    try:
+        return Recipe(
+            name=value["name"],
+            version=value["version"],
+            summary=value["summary"],
+            publish=value["publish"],
+            options={name: Parameter(*option) for name, option in value["options"].items()},
+            chosen=value["chosen"],
+            image=Image(
+                steps=tuple(step_from_json(step) for step in value["steps"]),
+                env=value["env"],
+                workdir=value["workdir"],
+                predictors=predictors_from_json(value["predictors"]),
+            ),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"not a recipe as JSON: {type(error).__name__}: {error}") from error
+
+
+def step_to_json(step: Step) -> dict[str, Json]:
+    """Write a step as a JSON value: its kind and every field."""
+    fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+    where = fields.pop("where")
+    plain = {
+        name: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+    }
+    return {"kind": step.kind, "where": [where.file, where.line], **plain}
+
+
+def step_from_json(value: Mapping[str, Json]) -> Step:
+    """Read what ``step_to_json`` wrote."""
+    fields = dict(value)
+    made = STEP_KINDS[fields.pop("kind")]
+    where = Where(*fields.pop("where"))
+    plain: dict[str, Any] = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()
+    }
+    return made(where=where, **plain)
+
+
+def predictors_to_json(predictors: Mapping[str, Predictor]) -> dict[str, Json]:
+    """Write predictors as a JSON value; fields keep their order by being lists of pairs."""
+    return {name: _predictor_to_json(predictor) for name, predictor in predictors.items()}
+
+
+def predictors_from_json(value: Mapping[str, Json]) -> dict[str, Predictor]:
+    """Read what ``predictors_to_json`` wrote."""
+    return {name: _predictor_from_json(item) for name, item in value.items()}
+
+
+def _predictor_to_json(predictor: Predictor) -> dict[str, Json]:
+    return {
+        "command": predictor.command,
+        "inputs": [[name, kind] for name, kind in predictor.inputs.items()],
+        "outputs": [[name, kind] for name, kind in predictor.outputs.items()],
+        "protocol": predictor.protocol,
+        "scope": predictor.scope,
+        "parameters": {name: [one.type, one.default] for name, one in predictor.parameters.items()},
+        "random": predictor.random,
+        "threads": predictor.threads,
+        "cuda": predictor.cuda,
+        "tolerance": predictor.tolerance,
+        "network": predictor.network,
+        "examples": [
+            {
+                "items": [[dict(given), dict(expected)] for given, expected in example.items],
+                "parameters": dict(example.parameters),
+            }
+            for example in predictor.examples
+        ],
+    }
+
+
+def _predictor_from_json(value: Mapping[str, Json]) -> Predictor:
+    return Predictor(
+        command=value["command"],
+        inputs=dict(value["inputs"]),
+        outputs=dict(value["outputs"]),
+        protocol=value["protocol"],
+        scope=value["scope"],
+        parameters={name: Parameter(*one) for name, one in value["parameters"].items()},
+        random=value["random"],
+        threads=value["threads"],
+        cuda=value["cuda"],
+        tolerance=value["tolerance"],
+        network=value["network"],
+        examples=tuple(
+            Example(
+                items=tuple((given, expected) for given, expected in example["items"]),
+                parameters=example["parameters"],
+            )
+            for example in value["examples"]
+        ),
+    )
