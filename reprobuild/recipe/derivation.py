@@ -1,0 +1,173 @@
+"""Recipe and lock become a derivation: fully pinned, canonical, hashed. Pure.
+
+Knows nothing of the network, the store or engines. The same walk makes the hash and explains it:
+``differences`` names the parts in which two derivations differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from reprobuild.canonical import canonical
+from reprobuild.digest import Digest
+from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
+from reprobuild.recipe.codec import predictors_to_json
+from reprobuild.recipe.lockfile import Lock
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.recipe import Recipe
+from reprobuild.recipe.steps import Apt, Files, Run, Step, Url, Wheels
+
+ASSEMBLER = 1
+"""Changes whenever this code would give another digest for the same inputs (DESIGN section 5)."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Everything that decides an image's bytes, as one JSON value."""
+
+    value: Mapping[str, Json]
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The derivation as canonical JSON (RFC 8785)."""
+        return canonical(self.value)
+
+    @cached_property
+    def input_hash(self) -> Digest:
+        """The sha256 of the canonical derivation."""
+        return Digest.of(self.canonical)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedStep:
+    """A step with its pins, and its part of the derivation."""
+
+    step: Step
+    pins: tuple[Pin, ...]
+    value: Mapping[str, Json]
+
+
+def derive_step(step: Step, pins: Sequence[Pin], files: Digest | None = None) -> DerivedStep:
+    """Give a step's part of the derivation: what enters hashes of it, and nothing else.
+
+    ``files``: for a ``files`` step, the digest of the listing of what it places. Raises
+    NotBuiltError, by name, for a kind that this release cannot build.
+    """
+    value: dict[str, Json] = {"kind": step.kind}
+    if isinstance(step, Files):
+        assert files is not None
+        value |= {"tree": str(files)}
+    elif isinstance(step, Url):
+        value |= {"to": step.to, "unpack": step.unpack, "strip": step.strip, "mode": step.mode}
+    elif isinstance(step, Run):
+        if step.network:
+            raise NotBuiltError(
+                f"{step.where}: run(…, network={step.network!r}) needs the gateway, which this release "
+                "does not have",
+                "declare what it fetches: url(…), apt(…), wheels(…)",
+            )
+        value |= {
+            "command": list(step.command),
+            "env": dict(step.env),
+            "workdir": step.workdir,
+            "owners": step.owners,
+            "threads": step.threads,
+        }
+    elif isinstance(step, Apt) and step.configure:
+        raise NotBuiltError(
+            f"{step.where}: apt(…, configure=True) is not in this release",
+            "leave it out: accounts, alternatives and the CA bundle are made without scripts",
+        )
+    elif isinstance(step, Wheels) and step.build:
+        raise NotBuiltError(
+            f"{step.where}: wheels(…, build=True) is not in this release", "choose versions that have wheels"
+        )
+    elif not isinstance(step, Apt | Wheels):
+        raise NotBuiltError(
+            f"{step.where}: {step.kind}(…) is not in this release", "this release has apt, files, run, url, wheels"
+        )
+    if isinstance(step, Wheels):
+        value |= {"python": step.python}
+    if step.is_source:
+        value |= {"pins": [pin.content for pin in pins]}
+    return DerivedStep(step, tuple(pins), value)
+
+
+def pinned(recipe: Recipe, lock: Lock | None, step: Step) -> tuple[Pin, ...]:
+    """Give a source's pins. Raises UnpinnedError, naming the source and what pins it."""
+    if not step.is_source:
+        return ()
+    mend = f"reprobuild lock {recipe.name}"
+    key = step.source_key
+    if lock is None:
+        raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({step.where}) is not pinned", mend)
+    if key not in lock.sources:
+        raise UnpinnedError(f"{step.where}: {key} has no pin in recipe.lock of {recipe.name}", mend)
+    if gone := lock.missing.get(key):
+        raise UnpinnedError(
+            f"{step.where}: {key}: recipe.lock of {recipe.name} counts {len(lock.sources[key]) + gone} pins, "
+            f"and {len(lock.sources[key])} are there",
+            f"restore recipe.lock, or pin it anew: {mend} --update {step.kind}",
+        )
+    return lock.sources[key]
+
+
+def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platform: str) -> Derivation:
+    """Join the parts into a derivation. Raises UsageError for another assembler's lock."""
+    if assembler != ASSEMBLER:
+        raise UsageError(
+            f"recipe.lock of {recipe.name} was written for assembler {assembler}; this release has {ASSEMBLER}",
+            f"write it anew: reprobuild lock {recipe.name}",
+        )
+    return Derivation(
+        {
+            "assembler": assembler,
+            "platform": platform,
+            "steps": [dict(step.value) for step in steps],
+            "env": dict(recipe.image.env),
+            "workdir": recipe.image.workdir,
+            "predictors": predictors_to_json(recipe.image.predictors),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A part in which two derivations differ."""
+
+    path: str
+    """``steps[1].pins[4].version``."""
+    before: Json
+    """None where there was nothing."""
+    after: Json
+
+
+def differences(before: Json, after: Json, path: str = "") -> Iterator[Difference]:
+    """Walk two derivations' values side by side; give the smallest parts that differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif _are_lists_of_named(before, after):
+        yield from differences(_by_name(before), _by_name(after), path)
+    elif isinstance(before, list) and isinstance(after, list):
+        for index in range(max(len(before), len(after))):
+            one = before[index] if index < len(before) else None
+            other = after[index] if index < len(after) else None
+            yield from differences(one, other, f"{path}[{index + 1}]")
+    elif before != after:
+        yield Difference(path, before, after)
+
+
+def _are_lists_of_named(*values: Json) -> bool:
+    """Tell whether all are lists of pins: then they are compared by name, not by position."""
+    return all(
+        isinstance(value, list) and value and all(isinstance(item, Mapping) and "sha256" in item for item in value)
+        for value in values
+    )
+
+
+def _by_name(pins: Sequence[Mapping[str, Json]]) -> dict[str, Mapping[str, Json]]:
+    return {str(pin.get("package") or pin["name"]): pin for pin in pins}
