@@ -90,11 +90,11 @@ def find_project(directory: str) -> str:
 def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
     home = environment.get("HOME") or os.path.expanduser("~")
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
-    packaged = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_recipes")
+    packaged = _packaged_recipes()
     own = (os.path.join(project, "recipes"),) if project else ()
     return {
         "store": os.path.join(project, "store") if project else os.path.join(data, "reprobuild", "store"),
-        "recipes": (*own, packaged),
+        "recipes": own if packaged in own else (*own, packaged),
         "project": project,
         "engine": "auto",
         "offline": False,
@@ -103,6 +103,13 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "python_index": "",
         "scratch": "",
     }
+
+
+def _packaged_recipes() -> str:
+    """Give the recipes that come with the tool; for a clone installed in place, the clone's own."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    inside = os.path.join(package, "_recipes")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "recipes")
 
 
 def _read(path: str) -> dict[str, Any]:
