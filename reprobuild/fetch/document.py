@@ -1,0 +1,95 @@
+"""Small documents that resolvers read: index pages, release files, answers of an API.
+
+Knows nothing of what is in them. Bytes stay in memory, up to a limit; nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reprobuild.errors import OfflineError, UpstreamError
+from reprobuild.fetch.http import Http, UnreachableError, plain
+from reprobuild.fetch.transfer import persist, refusal
+
+LIMIT = 64 * 1024 * 1024
+"""Bytes of a document unless its caller says otherwise."""
+MISSING = frozenset({404, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a server answered, with what lets one ask whether it is still the same."""
+
+    url: str
+    """Where it came from at last, redirects followed."""
+    body: bytes
+    content_type: str = ""
+    etag: str = ""
+    last_modified: str = ""
+
+
+def get(
+    url: str,
+    *,
+    http: Http | None = None,
+    limit: int = LIMIT,
+    headers: Mapping[str, str] | None = None,
+    known: Document | None = None,
+    is_optional: bool = False,
+    offline: bool = False,
+) -> Document | None:
+    """Fetch a document; give ``known`` itself where the server says that it has not changed.
+
+    ``limit``: bytes it may have; ``headers``: an Accept, say; ``is_optional``: None for a document
+    that is not there (404, 410), instead of an error. Raises OfflineError where the network may
+    not be used or is cut, UpstreamError for all else that goes wrong.
+    """
+    if offline:
+        raise _offline(url, "this run may not use the network (--offline)")
+    if http is None:
+        with Http(os.environ, connections=1) as own:
+            return get(url, http=own, limit=limit, headers=headers, known=known, is_optional=is_optional)
+    fields = dict(headers or {})
+    if known is not None and known.etag:
+        fields["If-None-Match"] = known.etag
+    elif known is not None and known.last_modified:
+        fields["If-Modified-Since"] = known.last_modified
+    client = http
+
+    def ask() -> Document | None:
+        with client.open(url, fields) as response:
+            if response.status == 304 and known is not None:
+                return known
+            if response.status in MISSING and is_optional:
+                return None
+            if response.status != 200:
+                raise refusal(response, url)
+            parts, size = [], 0
+            while chunk := response.read(256 * 1024):
+                parts.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise UpstreamError(f"{plain(url)} is larger than {limit:,} bytes")
+            return Document(
+                url=response.url,
+                body=b"".join(parts),
+                content_type=response.headers.get("content-type", ""),
+                etag=response.headers.get("etag", ""),
+                last_modified=response.headers.get("last-modified", ""),
+            )
+
+    try:
+        return persist(ask, wait=time.sleep, progress=lambda: 0)
+    except UnreachableError as error:
+        if error.network_is_cut:
+            raise _offline(url, "there is no network") from None
+        raise
+
+
+def _offline(url: str, why: str) -> OfflineError:
+    return OfflineError(
+        f"{why}, and {plain(url)} is needed from it", "run the same command once with the network"
+    )

@@ -1,0 +1,460 @@
+"""Fixed-output downloads, many at a time: into the store, verified while they stream.
+
+Knows nothing of what kind of source wants them, nor how progress is drawn.
+
+Threads bring bodies into partials (``fetch.partial``); the calling thread alone tells events and
+commits what has arrived, as many at a time as there are. An interrupt or a failure stops all threads
+and keeps what they have: the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from reprobuild.digest import Digest
+from reprobuild.errors import (
+    DigestMismatchError,
+    OfflineError,
+    OutsideError,
+    RecipeError,
+    ReprobuildError,
+    UpstreamError,
+)
+from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, Tell, Warned
+from reprobuild.fetch.partial import FOLDER, Partial, Stopped
+
+if TYPE_CHECKING:
+    from reprobuild.fetch.http import Http, Response
+    from reprobuild.fetch.transfer import Arrived
+    from reprobuild.store.store import Store
+
+SHOWN = 10
+"""Downloads that an error names before it says how many more there are."""
+PROGRESS_SECONDS = 0.1
+SLACK = 64 * 1024 * 1024
+"""Bytes beyond four times the pinned size that are taken to find out what came instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """One file that is wanted."""
+
+    name: str
+    """What a person calls it: the file's name."""
+    urls: tuple[str, ...]
+    """Where it may be, tried in turn: http, https, or ``file:`` inside ``folder``."""
+    sha256: Digest | None = None
+    """Its digest, where known; else whatever comes is taken, and the first address that answers counts."""
+    size: int | None = None
+    """Its size in bytes, where known."""
+    where: str = ""
+    """Which place in which recipe wants it: ``recipes/tutorial/recipe.py:6``."""
+    mend: str = ""
+    """What to do where upstream changed on purpose: a command or an edit; ``{got}`` is the new digest."""
+    folder: Path | None = None
+    """The recipe's folder, for ``file:``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A download whose bytes are in the store."""
+
+    digest: Digest
+    size: int
+    url: str = ""
+    """Where they came from; empty if the store had them."""
+    moved_to: str = ""
+    """Where the address that was asked for has moved for good, or empty."""
+    received: int = 0
+    """Bytes that travelled for it; 0 if the store had them."""
+
+
+def fetch_all(
+    store: Store,
+    downloads: Sequence[Download],
+    *,
+    tell: Tell,
+    offline: bool = False,
+    jobs: int = 8,
+    http: Http | None = None,
+) -> list[Fetched]:
+    """Bring downloads into the store, ``jobs`` at a time; give one result for each, in order.
+
+    What the store has is not asked for. Raises OfflineError, naming all that is missing, where
+    the network is needed and may not be used or is cut; DigestMismatchError, with the bytes kept under
+    their true digest; UpstreamError where no address gives a body; RecipeError for a ``file:`` that leads
+    outside its folder.
+    """
+    results: dict[int, Fetched] = {}
+    wanted: dict[object, list[int]] = {}
+    for index, download in enumerate(downloads):
+        if download.sha256 is not None and store.blobs.has(download.sha256):
+            results[index] = Fetched(download.sha256, store.blobs.size(download.sha256))
+        else:
+            wanted.setdefault(download.sha256 or download.urls, []).append(index)
+    if wanted:
+        missing = [downloads[indexes[0]] for indexes in wanted.values()]
+        if offline:
+            refuse_offline(missing, "this run may not use the network (--offline)")
+        with _Crew(store, missing, tell, http, min(jobs, len(missing))) as crew:
+            found = crew.work()
+        for fetched, indexes in zip(found, wanted.values(), strict=True):
+            results.update(dict.fromkeys(indexes, fetched))
+    return [results[index] for index in range(len(downloads))]
+
+
+def refuse_offline(missing: Sequence[Download], why: str) -> None:
+    """Raise OfflineError naming what is needed from where, if any of it needs the network."""
+    remote = [download for download in missing if _remote_urls(download)]
+    if not remote:
+        return
+    lines = [f"{why}, and {_count(len(remote))} needed from it:"]
+    for download in remote[:SHOWN]:
+        from reprobuild.fetch.http import plain
+
+        size = f" ({download.size:,} bytes)" if download.size is not None else ""
+        place = f", for {download.where}" if download.where else ""
+        lines.append(f"  {download.name}{size} from {plain(_remote_urls(download)[0])}{place}")
+    if len(remote) > SHOWN:
+        lines.append(f"  and {len(remote) - SHOWN} more")
+    raise OfflineError(
+        "\n".join(lines),
+        "run the same command once with the network, or copy the store of a machine that did",
+    )
+
+
+def _count(number: int) -> str:
+    return "1 file is" if number == 1 else f"{number} files are"
+
+
+def _remote_urls(download: Download) -> list[str]:
+    return [url for url in download.urls if not url.startswith("file:")]
+
+
+@dataclass(slots=True)
+class _Finished:
+    """A thread's last word on a download: bytes to be committed, and what they mean."""
+
+    index: int
+    partial: Partial | None
+    fetched: Fetched | None = None
+    failure: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the threads of one call share."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    messages: queue.SimpleQueue[Event | _Finished] = field(default_factory=queue.SimpleQueue)
+    responses: set[Response] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self) -> None:
+        """Ask all threads to stop, those in the middle of a read too."""
+        self.stop.set()
+        with self.lock:
+            for response in self.responses:
+                response.stop()
+
+
+class _Crew:
+    """The threads that work on a list of downloads, and the caller's thread that commits."""
+
+    def __init__(
+        self, store: Store, downloads: Sequence[Download], tell: Tell, http: Http | None, jobs: int
+    ) -> None:
+        from reprobuild.fetch.http import Http
+
+        self._store = store
+        self._downloads = downloads
+        self._tell = tell
+        self._own_http = Http(os.environ, connections=jobs) if http is None else None
+        self._http = http or self._own_http
+        self._shared = _Shared()
+        self._todo = iter(range(len(downloads)))
+        self._folder = store.root / "tmp" / FOLDER
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._threads = [
+            threading.Thread(target=self._take_turns, name=f"fetch-{number}", daemon=True)
+            for number in range(jobs)
+        ]
+
+    def __enter__(self) -> _Crew:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shared.end()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        while not self._shared.messages.empty():
+            message = self._shared.messages.get()
+            if isinstance(message, _Finished) and message.partial is not None:
+                message.partial.close()
+        if self._own_http is not None:
+            self._own_http.close()
+
+    def work(self) -> list[Fetched]:
+        """Commit what arrives until all has; raise the first failure after committing what came with it."""
+        found: dict[int, Fetched] = {}
+        failure: BaseException | None = None
+        while len(found) < len(self._downloads) and failure is None:
+            finished = self._gather()
+            self._commit([item.partial for item in finished if item.partial is not None])
+            for item in finished:
+                if item.fetched is not None:
+                    found[item.index] = item.fetched
+                    download = self._downloads[item.index]
+                    self._tell(FetchFinished(download.name, item.fetched.size))
+                failure = failure or item.failure
+        if failure is not None:
+            if getattr(failure, "network_is_cut", False):
+                missing = [item for index, item in enumerate(self._downloads) if index not in found]
+                refuse_offline(missing, "there is no network")
+            raise failure
+        return [found[index] for index in range(len(self._downloads))]
+
+    def _gather(self) -> list[_Finished]:
+        """Wait for threads' messages; pass events on; give what is finished, all that is there."""
+        finished: list[_Finished] = []
+        while not finished or not self._shared.messages.empty():
+            message = self._shared.messages.get()
+            if isinstance(message, _Finished):
+                finished.append(message)
+            else:
+                self._tell(message)
+        return finished
+
+    def _commit(self, partials: list[Partial]) -> None:
+        if not partials:
+            return
+        try:
+            with self._store.transaction() as group:
+                for partial in partials:
+                    with open(partial.path, "rb", buffering=0) as file:
+                        group.add_stream(file)
+            for partial in partials:
+                partial.discard()
+        finally:
+            for partial in partials:
+                partial.close()
+
+    def _take_turns(self) -> None:
+        while not self._shared.stop.is_set():
+            with self._shared.lock:
+                index = next(self._todo, None)
+            if index is None:
+                return
+            try:
+                self._bring(index)
+            except Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+                self._shared.messages.put(_Finished(index, None, failure=error))
+
+    def _bring(self, index: int) -> None:
+        """Try a download's addresses in turn; say what came of it."""
+        download = self._downloads[index]
+        failures: list[ReprobuildError] = []
+        for url in download.urls:
+            name = download.sha256.hex if download.sha256 else "url-" + Digest.of(url.encode()).hex
+            partial = Partial.open(self._folder, name, lambda: self._is_needed(download))
+            if partial is None:
+                assert download.sha256 is not None
+                size = self._store.blobs.size(download.sha256)
+                self._shared.messages.put(_Finished(index, None, Fetched(download.sha256, size)))
+                return
+            try:
+                failure = self._bring_from(url, index, partial)
+            except BaseException:
+                partial.close()
+                raise
+            if failure is None:
+                return
+            failures.append(failure)
+            if getattr(failure, "network_is_cut", False):
+                break
+        self._shared.messages.put(_Finished(index, None, failure=_worst(download, failures)))
+
+    def _is_needed(self, download: Download) -> bool:
+        if self._shared.stop.is_set():
+            raise Stopped
+        return download.sha256 is None or not self._store.blobs.has(download.sha256)
+
+    def _bring_from(self, url: str, index: int, partial: Partial) -> ReprobuildError | None:
+        """Bring a body from one address and hand it over; give what went wrong, None for nothing."""
+        download = self._downloads[index]
+        watch = _Watch(self._shared, download)
+        before = partial.size
+        try:
+            arrived = self._transfer(url, download, partial, watch)
+            if (
+                partial.digest != download.sha256
+                and download.sha256 is not None
+                and 0 < before <= partial.size
+            ):
+                # What was there before may have been another file's beginning: once more, from nothing.
+                partial.restart()
+                before = 0
+                arrived = self._transfer(url, download, partial, watch)
+        except UpstreamError as error:
+            partial.close()
+            return error
+        except OutsideError:
+            partial.close()
+            raise
+        if download.sha256 in (None, partial.digest):
+            fetched = Fetched(
+                partial.digest, partial.size, arrived.url, arrived.moved_to, max(0, partial.size - before)
+            )
+            self._shared.messages.put(_Finished(index, partial, fetched))
+            return None
+        failure = _mismatch(download, url, arrived, partial)
+        partial.set_aside()
+        self._shared.messages.put(_Finished(index, partial))
+        if url != download.urls[-1]:
+            self._shared.messages.put(Warned(failure.message, "the next address is tried"))
+        return failure
+
+    def _transfer(self, url: str, download: Download, partial: Partial, watch: _Watch) -> Arrived:
+        from reprobuild.fetch.transfer import Arrived, transfer
+
+        if download.sha256 is not None and partial.size and partial.digest == download.sha256:
+            watch.begin(partial.size)
+            return Arrived("")
+        if url.startswith("file:"):
+            _copy(url, download, partial, watch)
+            return Arrived(url)
+        assert self._http is not None
+        if download.size is not None and partial.size >= download.size:
+            partial.restart()
+        most = None if download.size is None else 4 * download.size + SLACK
+        pinned = download.sha256 is not None
+        return transfer(self._http, url, partial, watch, size=download.size, is_pinned=pinned, most=most)
+
+
+class _Watch:
+    """Tells of one download's bytes, not too often; ends it when the crew stops."""
+
+    def __init__(self, shared: _Shared, download: Download) -> None:
+        self._shared = shared
+        self._download = download
+        self._has_begun = False
+        self._told = 0.0
+
+    def begin(self, size: int | None) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._shared.messages.put(FetchStarted(self._download.name, size))
+
+    def progress(self, received: int) -> None:
+        if self._shared.stop.is_set():
+            raise Stopped
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            self._shared.messages.put(FetchProgressed(self._download.name, received))
+
+    def wait(self, seconds: float) -> None:
+        if self._shared.stop.wait(seconds):
+            raise Stopped
+
+    @contextmanager
+    def reading(self, response: Response) -> Iterator[None]:
+        with self._shared.lock:
+            self._shared.responses.add(response)
+        try:
+            if self._shared.stop.is_set():
+                raise Stopped
+            yield
+        finally:
+            with self._shared.lock:
+                self._shared.responses.discard(response)
+
+
+def _mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -> DigestMismatchError:
+    from reprobuild.fetch.diagnosis import Body, diagnose
+    from reprobuild.fetch.http import plain
+
+    assert download.sha256 is not None
+    body = Body(
+        path=partial.path,
+        digest=partial.digest,
+        size=partial.size,
+        url=url,
+        content_type=arrived.content_type,
+        announced=arrived.announced,
+    )
+    expected_size = f", {download.size:,} bytes" if download.size is not None else ""
+    place = f"{download.where}: " if download.where else ""
+    lines = [
+        f"{place}{download.name}: the bytes are not the pinned ones",
+        f"  from      {plain(url)}",
+        *([f"  which led to {arrived.url}"] if arrived.url not in ("", plain(url)) else []),
+        f"  expected  {download.sha256}{expected_size}",
+        f"  got       {partial.digest}, {partial.size:,} bytes (kept in the store)",
+        *(f"  {finding}" for finding in diagnose(body, download.sha256, download.size)),
+    ]
+    mend = download.mend or "if the new bytes are right, pin them: reprobuild lock NAME --update SOURCE"
+    return DigestMismatchError("\n".join(lines), mend.replace("{got}", partial.digest.hex))
+
+
+def _worst(download: Download, failures: list[ReprobuildError]) -> ReprobuildError:
+    """Give the failure to show of all addresses': wrong bytes say more than no bytes."""
+    place = f"{download.where}: " if download.where else ""
+    if not failures:
+        return UpstreamError(f"{place}{download.name} has no address to fetch it from")
+    chosen = next((error for error in failures if isinstance(error, DigestMismatchError)), failures[0])
+    if not isinstance(chosen, DigestMismatchError):
+        chosen.message = f"{place}{download.name}: {chosen.message}"
+    others = [error.message for error in failures if error is not chosen]
+    chosen.message = "\n".join([chosen.message, *(f"  also tried: {message}" for message in others)])
+    chosen.args = (chosen.message,)
+    return chosen
+
+
+def _copy(url: str, download: Download, partial: Partial, watch: _Watch) -> None:
+    """Read a file of the recipe's folder. Raises RecipeError for what is not there or leads outside."""
+    path = local_path(url, download.folder, download.where)
+    partial.restart()
+    with open(path, "rb", buffering=0) as file:
+        watch.begin(os.fstat(file.fileno()).st_size)
+        while chunk := file.read(1024 * 1024):
+            partial.write(chunk)
+            watch.progress(partial.size)
+
+
+def local_path(url: str, folder: Path | None, where: str) -> Path:
+    """Give the regular file that a ``file:`` address names: below the recipe's folder, links followed.
+
+    ``file:data/x.bin`` is relative to the folder. Raises RecipeError.
+    """
+    place = f"{where}: " if where else ""
+    if folder is None:
+        raise RecipeError(f"{place}{url}: only a recipe's own folder has files that can be fetched")
+    parts = urlsplit(url)
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, unquote(parts.path)))
+    if parts.netloc not in ("", "localhost") or not path.startswith(root + os.sep):
+        raise RecipeError(
+            f"{place}{url} leads outside the recipe's folder", "copy the file into the recipe's folder"
+        )
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise RecipeError(f"{place}{url}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise RecipeError(f"{place}{url} is no regular file")
+    return Path(path)

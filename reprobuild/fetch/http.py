@@ -1,0 +1,384 @@
+"""HTTP: one pool of connections, with redirects, credentials, proxies and trust in one place.
+
+The only file that imports urllib3. Knows nothing of stores, digests or what the bytes are for.
+
+Bodies come as the server holds them (``Accept-Encoding: identity``, nothing decoded). Redirects are
+followed here, at most ``MOST_REDIRECTS``, never from https to http. Credentials (of the address, or
+of ``netrc`` by host) go to the origin that was asked for, and to no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import netrc
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
+
+from reprobuild.errors import UpstreamError, UsageError
+
+MOST_REDIRECTS = 10
+CONNECT_SECONDS = 20.0
+READ_SECONDS = 60.0
+"""The longest silence in the middle of a body."""
+
+CA_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Where the ecosystem names more authorities; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` OpenSSL reads itself."""
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where distributions keep their authorities, for a Python whose OpenSSL looks elsewhere."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PERMANENT = frozenset({301, 308})
+
+
+class UnreachableError(UpstreamError):
+    """A server could not be asked, or stopped answering in the middle."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, network_is_cut: bool = False, final: bool = False
+    ) -> None:
+        super().__init__(message, hint)
+        self.network_is_cut = network_is_cut
+        """This machine has no way out at all: asking again makes no sense, nor does asking another."""
+        self.final = final
+        """Asking the same address again makes no sense."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Response:
+    """An open answer: read it with ``read``; closed by the ``with`` block that gave it."""
+
+    url: str
+    """Where the bytes came from at last, without credentials and query."""
+    moved_to: str
+    """Where permanent redirects led from the address that was asked for, or empty."""
+    status: int
+    headers: Mapping[str, str]
+    """Names in any case."""
+    raw: urllib3.BaseHTTPResponse
+
+    @property
+    def length(self) -> int | None:
+        """What ``Content-Length`` says, in bytes."""
+        value = self.headers.get("content-length", "")
+        return int(value) if value.isascii() and value.isdigit() else None
+
+    def read(self, size: int) -> bytes:
+        """Give at most ``size`` bytes of the body as it travels, ``b""`` at its end.
+
+        Raises UnreachableError where the body is cut off or silent.
+        """
+        try:
+            return self.raw.read(size, decode_content=False)
+        except (HTTPError, OSError, ValueError) as error:
+            raise _unreachable(self.url, error) from None
+
+    def stop(self) -> None:
+        """Make a ``read`` in another thread end; the connection is of no use afterwards."""
+        try:
+            self.raw.shutdown()
+        except (ValueError, OSError, AttributeError, RuntimeError):
+            return
+
+
+class Http:
+    """Connections to any number of servers, kept open between requests; for many threads."""
+
+    def __init__(self, environment: Mapping[str, str], *, connections: int = 8) -> None:
+        """Take proxies, trust and ``netrc`` from an environment (``os.environ``).
+
+        Raises UsageError for a bundle of authorities that cannot be read.
+        """
+        from reprobuild import __version__
+
+        self._environment = environment
+        self._agent = f"reprobuild/{__version__}"
+        self._connections = connections
+        self._trust = _trust(environment)
+        self._proxies = _proxies(environment)
+        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._netrc = _netrc(environment)
+
+    def __enter__(self) -> Http:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for manager in self._managers.values():
+            manager.clear()
+
+    @contextmanager
+    def open(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+        """Ask for an address and follow where it leads; any status but a redirect is given back.
+
+        Raises UnreachableError, UpstreamError (redirects without end, or to what is no http).
+        """
+        origin, authorization = self._authorization(urlsplit(url))
+        asked = shown = plain(url)
+        moved_to = ""
+        permanently = True
+        for _ in range(MOST_REDIRECTS + 1):
+            fields = {"User-Agent": self._agent, "Accept-Encoding": "identity", **(headers or {})}
+            if authorization and _origin(asked) == origin:
+                fields["Authorization"] = authorization
+            raw = self._request(asked, fields)
+            location = raw.headers.get("location") if raw.status in REDIRECTS else None
+            if location is None:
+                try:
+                    yield Response(without_query(asked) if asked != shown else shown, moved_to, raw.status,
+                                   raw.headers, raw)  # fmt: skip
+                finally:
+                    _let_go(raw)
+                return
+            _let_go(raw)
+            asked, before = _follow(asked, location, shown), asked
+            permanently = permanently and raw.status in PERMANENT
+            if permanently and asked != before:
+                moved_to = asked
+        raise UpstreamError(f"{shown} redirects more than {MOST_REDIRECTS} times")
+
+    def has_credentials(self, url: str) -> bool:
+        """Whether something would be sent to prove who asks."""
+        return bool(self._authorization(urlsplit(url))[1])
+
+    def _request(self, url: str, fields: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._manager(url).request(
+                "GET",
+                url,
+                headers=fields,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            )
+        except LocationValueError as error:
+            raise UnreachableError(f"{without_query(url)}: {error}", final=True) from None
+        except (HTTPError, OSError, UnicodeError) as error:
+            raise _unreachable(without_query(url), error) from None
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
+        if proxy and _is_direct((parts.hostname or "").lower(), self._proxies.get("no", "")):
+            proxy = ""
+        if proxy not in self._managers:
+            self._managers[proxy] = self._make_manager(proxy)
+        return self._managers[proxy]
+
+    def _make_manager(self, proxy: str) -> urllib3.PoolManager:
+        if not proxy:
+            return urllib3.PoolManager(
+                num_pools=32, maxsize=self._connections, ssl_context=self._trust, retries=False
+            )
+        address = proxy if "://" in proxy else "http://" + proxy
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https"):
+            raise UsageError(
+                f"the proxy {plain(address)} is neither http nor https",
+                "set http_proxy and https_proxy to an http proxy, or unset them",
+            )
+        credentials = _basic(parts)
+        return urllib3.ProxyManager(
+            plain(address),
+            num_pools=32,
+            maxsize=self._connections,
+            ssl_context=self._trust,
+            proxy_headers={"Proxy-Authorization": credentials} if credentials else None,
+            retries=False,
+        )
+
+    def _authorization(self, parts: SplitResult) -> tuple[tuple[str, str, int | None], str]:
+        """Give the origin that may see credentials, and the header's value or ``""``."""
+        origin = _origin(urlunsplit(parts))
+        if parts.username:
+            return origin, _basic(parts)
+        host = parts.hostname or ""
+        found = self._netrc.get(host)
+        if found is None or (parts.scheme != "https" and not _is_loopback(host)):
+            return origin, ""
+        return origin, _basic_of(found[0], found[1])
+
+
+def plain(url: str) -> str:
+    """Give an address without user name, password and fragment: what may be shown."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+
+
+def without_query(url: str) -> str:
+    """Give an address that a redirect led to as it may be shown: queries carry signatures."""
+    return urlunsplit(urlsplit(plain(url))._replace(query=""))
+
+
+def is_network_cut(routes: str = "/proc/net/route", routes6: str = "/proc/net/ipv6_route") -> bool:
+    """Whether this machine has no route but to itself (Linux; elsewhere False)."""
+    try:
+        lines = Path(routes).read_text().splitlines()[1:]
+        six = Path(routes6).read_text().splitlines() if os.path.exists(routes6) else []
+    except OSError:
+        return False
+    interfaces = {line.split()[0] for line in lines if line.strip()}
+    interfaces.update(line.split()[-1] for line in six if line.strip())
+    return interfaces <= {"lo"}
+
+
+def _follow(url: str, location: str, first: str) -> str:
+    target = urljoin(url, location)
+    parts = urlsplit(target)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UpstreamError(f"{first} redirects to {without_query(target)!r}, which is no http address")
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+        raise UpstreamError(
+            f"{first} redirects from https to plain http, at {without_query(target)}",
+            "name an https address; what travels in the clear can be changed on the way",
+        )
+    return plain(target)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _basic(parts: SplitResult) -> str:
+    if not parts.username:
+        return ""
+    return _basic_of(unquote(parts.username), unquote(parts.password or ""))
+
+
+def _basic_of(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _netrc(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Give user name and password by host; the ``default`` entry, which fits any host, is left out."""
+    named = environment.get("NETRC")
+    home = environment.get("HOME") or os.path.expanduser("~")
+    for path in (named,) if named else (f"{home}/.netrc", f"{home}/_netrc"):
+        if not path or not os.path.isfile(path):
+            continue
+        try:
+            hosts = netrc.netrc(path).hosts
+        except netrc.NetrcParseError as error:
+            raise UsageError(f"{path}: {error.msg}, line {error.lineno}", "mend that line") from None
+        except (OSError, UnicodeError):
+            continue
+        return {host: (login, password or "") for host, (login, _, password) in hosts.items()
+                if host != "default"}  # fmt: skip
+    return {}
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give the proxy of each scheme, and what ``no`` leaves out; lower-case names win."""
+    found = {}
+    for name, value in sorted(environment.items()):
+        scheme, _, kind = name.lower().rpartition("_")
+        if kind == "proxy" and value and (name != "HTTP_PROXY" or "REQUEST_METHOD" not in environment):
+            found[scheme] = value
+    return found
+
+
+def _is_direct(host: str, excepted: str) -> bool:
+    """Whether ``no_proxy`` names a host, a domain above it, or everything."""
+    names = [name.strip().lower().lstrip(".") for name in excepted.split(",")]
+    return any(name and (name == "*" or host == name or host.endswith("." + name)) for name in names)
+
+
+def _trust(environment: Mapping[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for name in CA_VARIABLES:
+        path = environment.get(name)
+        if not path:
+            continue
+        try:
+            if os.path.isdir(path):
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"{name}={path}: no bundle of certificates can be read there: {error}",
+                f"unset {name}, or let it name a PEM file",
+            ) from None
+    paths = ssl.get_default_verify_paths()
+    if not context.cert_store_stats()["x509_ca"] and not (paths.cafile or paths.capath):
+        for bundle in filter(os.path.isfile, SYSTEM_BUNDLES):
+            context.load_verify_locations(cafile=bundle)
+            break
+    return context
+
+
+def _unreachable(url: str, error: Exception) -> UnreachableError:
+    """Say what a library's exception means in a sentence."""
+    host = urlsplit(url).netloc
+    cause: BaseException = error
+    while (inner := cause.__cause__ or getattr(cause, "reason", None)) and isinstance(inner, BaseException):
+        cause = inner
+    if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
+        verification = isinstance(cause, ssl.SSLCertVerificationError)
+        return UnreachableError(
+            f"{url}: no secure connection: {getattr(cause, 'verify_message', '') or cause}",
+            "SSL_CERT_FILE names the authorities to trust" if verification else "",
+            final=verification,
+        )
+    unresolved = isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror)
+    no_way = isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    cut = (unresolved or no_way) and is_network_cut()
+    if unresolved:
+        return UnreachableError(f"{url}: no address is known for {host}", network_is_cut=cut)
+    if isinstance(error, ConnectTimeoutError | NewConnectionError):
+        return UnreachableError(f"{url}: no connection to {host}: {_words(cause)}", network_is_cut=cut)
+    return UnreachableError(f"{url}: {_words(cause)}", network_is_cut=cut)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _let_go(raw: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back where the body was read or is short, else close it."""
+    try:
+        length = raw.headers.get("content-length", "")
+        if raw.status in REDIRECTS and length.isdigit() and int(length) < 65536:
+            raw.drain_conn()
+            raw.release_conn()
+        elif raw.closed:
+            raw.release_conn()
+        else:
+            raw.close()
+            raw.release_conn()
+    except (HTTPError, OSError):
+        raw.close()

@@ -1,0 +1,145 @@
+"""Downloads in the making: files that outlive a crash, hashed as they grow, one process at each.
+
+Knows nothing of HTTP beyond the two validators that it remembers, nor of what the bytes should be.
+
+A partial lies below the store's ``tmp/partial/``, named after its pin or its address. Whoever opens
+it holds its lock, and hashes what is there before anything is added.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from reprobuild.digest import BUFFER_SIZE, Digest
+from reprobuild.errors import OutsideError
+
+FOLDER = "partial"
+LOCK_SECONDS = 0.1
+"""Between two looks at a partial that another process holds."""
+
+
+class Stopped(BaseException):
+    """The work is to end at once; what has arrived is kept."""
+
+
+class Partial:
+    """One growing file with its digest so far. Not for two threads at once."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Take a file that is open for reading and writing, and locked; hashes what is in it."""
+        self.path = path
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._hasher = hashlib.sha256()
+        self.size = 0
+        """Bytes so far."""
+        buffer = memoryview(bytearray(BUFFER_SIZE))
+        while count := self._file.readinto(buffer):
+            self._hasher.update(buffer[:count])
+            self.size += count
+
+    @classmethod
+    def open(cls, folder: Path, name: str, is_needed: Callable[[], bool]) -> Partial | None:
+        """Open and lock a partial, waiting while another process holds it.
+
+        ``is_needed`` is asked again after each wait; None where it says no.
+        """
+        path = folder / name
+        waiting = threading.Event()
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                waiting.wait(LOCK_SECONDS)
+            else:
+                if _is_same(path, descriptor):
+                    if is_needed():
+                        return cls(path, descriptor)
+                    path.unlink(missing_ok=True)
+                    os.close(descriptor)
+                    return None
+                os.close(descriptor)
+            if not is_needed():
+                return None
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of all bytes so far."""
+        return Digest(self._hasher.hexdigest())
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes. Raises OutsideError where the disk takes no more."""
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise OutsideError(
+                f"{self.path.parent}: cannot write: {error.strerror}", "reprobuild gc gives space back"
+            ) from None
+        self._hasher.update(chunk)
+        self.size += len(chunk)
+
+    def restart(self) -> None:
+        """Forget all bytes."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hasher = hashlib.sha256()
+        self.size = 0
+        self._notes.unlink(missing_ok=True)
+
+    def read_head(self, size: int) -> bytes:
+        """Give the first bytes."""
+        return os.pread(self._file.fileno(), size, 0)
+
+    @property
+    def _notes(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    def note(self, url: str, validator: str) -> None:
+        """Remember where the bytes come from and what tells whether they are still the same there."""
+        temporary = self.path.with_name(self.path.name + ".new")
+        temporary.write_text(json.dumps({"url": url, "validator": validator}))
+        temporary.replace(self._notes)
+
+    def validator(self, url: str) -> str:
+        """Give what was noted for an address, or ``""``."""
+        try:
+            noted = json.loads(self._notes.read_bytes())
+        except (OSError, ValueError):
+            return ""
+        same = isinstance(noted, dict) and noted.get("url") == url
+        return str(noted.get("validator", "")) if same else ""
+
+    def set_aside(self) -> None:
+        """Free the name for another try; the bytes stay, under a name of their digest."""
+        aside = self.path.with_name(f"{self.path.name}.{self.digest.hex}")
+        self.path.replace(aside)
+        self._notes.unlink(missing_ok=True)
+        self.path = aside
+
+    def discard(self) -> None:
+        """Remove the file, or what is left of it after the store took it, and let it go."""
+        self._notes.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go; its bytes stay for the next time, if there are any."""
+        if not self.size and not self._file.closed and _is_same(self.path, self._file.fileno()):
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
