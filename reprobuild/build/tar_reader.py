@@ -1,0 +1,361 @@
+"""Tar streams, read forwards and never onto a file system: members with their bodies, in order.
+
+Reads V7, ustar, GNU (long names, base-256 numbers) and pax archives (POSIX.1-2017, pax, "ustar
+Interchange Format" and "pax Extended Header"; GNU tar manual, "Basic Tar Format"). Knows nothing of
+compression, nor of where members go. Whatever is damaged, cut off or cannot be in an image (devices,
+sparse files, names that lead upwards or are no UTF-8) ends in an ArchiveError that names the member.
+
+Our own because ``tarfile`` spends its time on each member: with thousands of small files that is most of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from reprobuild.errors import RecipeError
+
+BLOCK = 512
+READ_SIZE = 256 * 1024
+LONGEST_NAME = 64 * 1024
+LARGEST_HEADER = 8 * 1024 * 1024
+"""Bytes of one pax header."""
+
+Kind = Literal["d", "f", "l", "h"]
+_KINDS: Mapping[bytes, Kind] = {
+    b"0": "f",
+    b"\0": "f",
+    b"7": "f",
+    b"1": "h",
+    b"2": "l",
+    b"5": "d",
+}
+_REFUSED = {
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a fifo",
+    b"S": "a sparse file",
+    b"M": "the continuation of a file on another volume",
+    b"D": "a dump of a directory",
+    b"N": "a table of names of an old GNU tar",
+}
+_CAPABILITY = "SCHILY.xattr.security.capability"
+_CAPABILITY_BASE64 = "LIBARCHIVE.xattr.security.capability"
+_ZERO_BLOCK = bytes(BLOCK)
+
+
+class ArchiveError(RecipeError):
+    """An archive that cannot be unpacked: damaged, cut off, or with what an image cannot hold."""
+
+
+class Stream(Protocol):
+    """What archives are read from: a binary file, or something that unpacks one."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes, ``b""`` at the end."""
+
+
+class Member(NamedTuple):
+    """One member of an archive."""
+
+    path: str
+    """Relative, with no empty, ``.`` or ``..`` part; ``""`` for the root itself."""
+    kind: Kind
+    """A directory, a file, a symbolic link, or a hard link (``h``) to an earlier member."""
+    mode: int
+    """Permission bits, 0 to 0o7777."""
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    """Bytes of the body; 0 unless a file."""
+    target: str = ""
+    """Of a symbolic link, as it is; of a hard link, the member's path, in the form of ``path``."""
+    capability: bytes = b""
+    """The value of ``security.capability``, if any."""
+
+
+class Body:
+    """The body of a member: readable until the next member is asked for."""
+
+    __slots__ = ("_blocks", "left")
+
+    def __init__(self, blocks: _Blocks, size: int) -> None:
+        self._blocks = blocks
+        self.left = size
+        """Bytes not yet read."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Give at most ``size`` bytes, all that is left for a negative size, ``b""`` at the end.
+
+        Raises ArchiveError where the archive is cut off.
+        """
+        if size < 0 or size > self.left:
+            size = self.left
+        data = self._blocks.take(size)
+        self.left -= size
+        return data
+
+    def readinto(self, buffer: memoryview | bytearray) -> int:
+        """Fill a buffer as far as there are bytes; give how many."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Blocks:
+    """A stream cut to size; the end of it is an error here."""
+
+    __slots__ = ("_data", "_position", "_read")
+
+    def __init__(self, stream: Stream) -> None:
+        self._read = stream.read
+        self._data = b""
+        self._position = 0
+
+    def take(self, size: int) -> bytes:
+        """Give exactly ``size`` bytes."""
+        start = self._position
+        end = start + size
+        if end <= len(self._data):
+            self._position = end
+            return self._data[start:end]
+        parts = [self._data[start:]]
+        missing = size - len(parts[0])
+        self._data, self._position = b"", 0
+        while missing > 0:
+            chunk = self._read(max(READ_SIZE, min(missing, 16 * READ_SIZE)))
+            if not chunk:
+                raise ArchiveError("the archive is cut off", "take it from its source again")
+            if len(chunk) > missing:
+                self._data, self._position = chunk, missing
+                chunk = chunk[:missing]
+            parts.append(chunk)
+            missing -= len(chunk)
+        return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        """Pass over bytes without keeping them."""
+        while size > 0:
+            step = min(size, READ_SIZE)
+            self.take(step)
+            size -= step
+
+    def drain(self) -> None:
+        """Read on to the end of the stream, so that what unpacks it checks its last bytes."""
+        self._data = b""
+        while self._read(READ_SIZE):
+            continue
+
+
+def read_tar(stream: Stream) -> Iterator[tuple[Member, Body]]:
+    """Give members with their bodies; a body that is not read is passed over.
+
+    Raises ArchiveError, naming the member.
+    """
+    blocks = _Blocks(stream)
+    everywhere: dict[str, bytes] = {}
+    here: dict[str, bytes] = {}
+    last = ""
+    try:
+        while True:
+            header = blocks.take(BLOCK)
+            if header == _ZERO_BLOCK:
+                blocks.drain()
+                return
+            flag = _checked_flag(header, last)
+            size = _number(header[124:136], "size", last)
+            if flag in b"xXgLK":
+                _read_extension(flag, blocks, size, here, everywhere, last)
+                continue
+            records = {**everywhere, **here} if everywhere else here
+            member = _member(header, flag, size, records)
+            if here:
+                here = {}
+            if member is None:
+                blocks.skip(_padded(size))
+                continue
+            last = member.path
+            size = member.size
+            body = Body(blocks, size)
+            yield member, body
+            if size:
+                blocks.skip(body.left + -size % BLOCK)
+    except ArchiveError as error:
+        if last and error.message == "the archive is cut off":
+            raise ArchiveError(f"the archive is cut off, in or after {last!r}", error.hint) from None
+        raise
+
+
+def _padded(size: int) -> int:
+    return size + -size % BLOCK
+
+
+def _checked_flag(header: bytes, last: str) -> bytes:
+    """Give the type of a header whose sum is right."""
+    expected = _number(header[148:156], "checksum", last)
+    total = sum(header) - sum(header[148:156]) + 256
+    if total != expected and _signed_sum(header) != expected:
+        if not last:
+            raise ArchiveError("this is no tar archive: the checksum of its first header is wrong")
+        raise ArchiveError(f"the archive is damaged: a wrong checksum in the header after {last!r}")
+    return header[156:157]
+
+
+def _signed_sum(header: bytes) -> int:
+    """Add bytes as signed, as some old programs did."""
+    rest = header[:148] + header[156:]
+    return sum(byte - 256 if byte > 127 else byte for byte in rest) + 256
+
+
+def _number(field: bytes, what: str, last: str) -> int:
+    """Read octal digits, or GNU's base-256."""
+    if field[0] in (0x80, 0xFF):
+        value = int.from_bytes(field[1:], "big")
+        if field[0] == 0xFF:
+            value -= 256 ** (len(field) - 1)
+    else:
+        digits = field.split(b"\0", 1)[0].strip()
+        try:
+            value = int(digits, 8) if digits else 0
+        except ValueError:
+            value = -1
+        if digits[:1] in (b"-", b"+") or b"_" in digits:
+            value = -1
+    if value < 0:
+        raise ArchiveError(
+            "this is no tar archive" if not last else f"the archive is damaged: no {what} after {last!r}"
+        )
+    return value
+
+
+def _read_extension(
+    flag: bytes,
+    blocks: _Blocks,
+    size: int,
+    here: dict[str, bytes],
+    everywhere: dict[str, bytes],
+    last: str,
+) -> None:
+    """Read what says more of the next member: a GNU long name, or pax records."""
+    most = LONGEST_NAME if flag in b"LK" else LARGEST_HEADER
+    if size > most:
+        raise ArchiveError(f"the archive has a header of {size:,} bytes after {last!r}; {most:,} are read")
+    data = blocks.take(_padded(size))[:size]
+    if flag in b"LK":
+        here["path" if flag == b"L" else "linkpath"] = data.split(b"\0", 1)[0]
+    else:
+        (everywhere if flag == b"g" else here).update(_pax_records(data, last))
+
+
+def _pax_records(data: bytes, last: str) -> Iterator[tuple[str, bytes]]:
+    """Read ``<length> <key>=<value>\\n`` as often as it stands there."""
+    position = 0
+    while position < len(data) and data[position]:
+        space = data.find(b" ", position, position + 20)
+        length = data[position:space]
+        end = position + int(length) if space > 0 and length.isdigit() else 0
+        if end <= space + 1 or end > len(data) or data[end - 1 : end] != b"\n":
+            raise ArchiveError(f"the archive is damaged: a pax header that makes no sense after {last!r}")
+        key, separator, value = data[space + 1 : end - 1].partition(b"=")
+        if not separator:
+            raise ArchiveError(f"the archive is damaged: a pax record without a value after {last!r}")
+        yield key.decode("utf-8", "replace"), value
+        position = end
+
+
+def _member(header: bytes, flag: bytes, size: int, records: Mapping[str, bytes]) -> Member | None:
+    """Make a member of a header and what was said before it; None for what only labels a volume."""
+    if "path" in records:
+        name = records["path"]
+    else:
+        name = header[:100].split(b"\0", 1)[0]
+        # GNU's old format has other fields where ustar has the prefix.
+        if header[257:263] == b"ustar\0" and header[345]:
+            name = header[345:500].split(b"\0", 1)[0] + b"/" + name
+    if flag == b"V":
+        return None
+    if flag in _REFUSED:
+        raise ArchiveError(f"{_shown(name)} is {_REFUSED[flag]}, which an image cannot hold")
+    kind = _KINDS.get(flag)
+    if kind is None:
+        raise ArchiveError(f"{_shown(name)} is of a type that is not known, {flag!r}")
+    if kind == "f" and name.endswith(b"/"):
+        kind = "d"  # V7 has no other way to say it
+    path = clean_path(name)
+    if records and any(key.startswith("GNU.sparse.") for key in records):
+        raise ArchiveError(f"{path!r} is a sparse file", "pack the archive without --sparse")
+    capability = b""
+    target = ""
+    if kind == "f":
+        if "size" in records:
+            size = _decimal(records["size"], path)
+        if _CAPABILITY in records:
+            capability = records[_CAPABILITY]
+        elif _CAPABILITY_BASE64 in records:
+            capability = _base64(records[_CAPABILITY_BASE64], path)
+    else:
+        size = 0
+        if kind != "d":
+            link = records["linkpath"] if "linkpath" in records else header[157:257].split(b"\0", 1)[0]
+            target = clean_path(link) if kind == "h" else _decoded(link)
+            if not target:
+                raise ArchiveError(f"{path!r} is a link to nothing")
+    return Member(
+        path,
+        kind,
+        _number(header[100:108], "mode", path or "/") & 0o7777,
+        _number(header[108:116], "owner", path or "/"),
+        _number(header[116:124], "group", path or "/"),
+        size,
+        target,
+        capability,
+    )
+
+
+def clean_path(name: bytes) -> str:
+    """Give an archive's name as a relative path without ``.`` parts; ``""`` for the root.
+
+    Raises ArchiveError for what is absolute, leads upwards, or is no UTF-8.
+    """
+    path = _decoded(name)
+    if path.startswith("/"):
+        raise ArchiveError(f"{path!r} is an absolute path, which leads outside the place to unpack to")
+    if "//" in path or "/." in path or path.startswith("./") or path.endswith("/") or path in (".", ".."):
+        parts = [part for part in path.split("/") if part and part != "."]
+        if ".." in parts:
+            raise ArchiveError(f"{path!r} leads outside the place to unpack to")
+        return "/".join(parts)
+    if path.startswith("../"):
+        raise ArchiveError(f"{path!r} leads outside the place to unpack to")
+    return path
+
+
+def _decoded(name: bytes) -> str:
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        raise ArchiveError(
+            f"the name {_shown(name)} is not UTF-8", "pack the archive again with names in UTF-8"
+        ) from None
+    if "\0" in text:
+        raise ArchiveError(f"the name {text!r} holds a zero byte")
+    return text
+
+
+def _shown(name: bytes) -> str:
+    return repr(name.decode("utf-8", "backslashreplace"))
+
+
+def _decimal(value: bytes, path: str) -> int:
+    if not value.isdigit() or len(value) > 19:
+        raise ArchiveError(f"the archive is damaged: {path!r} has the size {value[:40]!r}")
+    return int(value)
+
+
+def _base64(value: bytes, path: str) -> bytes:
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4))
+    except binascii.Error:
+        raise ArchiveError(f"the archive is damaged: {path!r} has an attribute that is no base64") from None
