@@ -58,7 +58,11 @@ def step_to_json(step: Step) -> dict[str, Json]:
     fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
     where = fields.pop("where")
     plain = {
-        name: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+        name: list(value)
+        if isinstance(value, tuple)
+        else dict(value)
+        if isinstance(value, Mapping)
+        else value
         for name, value in fields.items()
     }
     return {"kind": step.kind, "where": [where.file, where.line], **plain}

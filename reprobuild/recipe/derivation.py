@@ -19,6 +19,7 @@ from reprobuild.recipe.pins import Pin
 from reprobuild.recipe.predictors import Json
 from reprobuild.recipe.recipe import Recipe
 from reprobuild.recipe.steps import Apt, Files, Run, Step, Url, Wheels
+from reprobuild.tree import Entry, Layer
 
 ASSEMBLER = 1
 """Changes whenever this code would give another digest for the same inputs (DESIGN section 5)."""
@@ -48,18 +49,19 @@ class DerivedStep:
     step: Step
     pins: tuple[Pin, ...]
     value: Mapping[str, Json]
+    entries: tuple[Entry, ...] = ()
+    """For a ``files`` step: what it places, bodies still in the recipe's folder."""
 
 
-def derive_step(step: Step, pins: Sequence[Pin], files: Digest | None = None) -> DerivedStep:
+def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()) -> DerivedStep:
     """Give a step's part of the derivation: what enters hashes of it, and nothing else.
 
-    ``files``: for a ``files`` step, the digest of the listing of what it places. Raises
-    NotBuiltError, by name, for a kind that this release cannot build.
+    ``entries``: for a ``files`` step, what it places. Raises NotBuiltError, by name, for a kind that
+    this release cannot build.
     """
     value: dict[str, Json] = {"kind": step.kind}
     if isinstance(step, Files):
-        assert files is not None
-        value |= {"tree": str(files)}
+        value |= {"entries": str(Layer(entries).digest)}
     elif isinstance(step, Url):
         value |= {"to": step.to, "unpack": step.unpack, "strip": step.strip, "mode": step.mode}
     elif isinstance(step, Run):
@@ -87,13 +89,14 @@ def derive_step(step: Step, pins: Sequence[Pin], files: Digest | None = None) ->
         )
     elif not isinstance(step, Apt | Wheels):
         raise NotBuiltError(
-            f"{step.where}: {step.kind}(…) is not in this release", "this release has apt, files, run, url, wheels"
+            f"{step.where}: {step.kind}(…) is not in this release",
+            "this release has apt, files, run, url, wheels",
         )
     if isinstance(step, Wheels):
         value |= {"python": step.python}
     if step.is_source:
         value |= {"pins": [pin.content for pin in pins]}
-    return DerivedStep(step, tuple(pins), value)
+    return DerivedStep(step, tuple(pins), value, entries)
 
 
 def pinned(recipe: Recipe, lock: Lock | None, step: Step) -> tuple[Pin, ...]:
@@ -164,7 +167,9 @@ def differences(before: Json, after: Json, path: str = "") -> Iterator[Differenc
 def _are_lists_of_named(*values: Json) -> bool:
     """Tell whether all are lists of pins: then they are compared by name, not by position."""
     return all(
-        isinstance(value, list) and value and all(isinstance(item, Mapping) and "sha256" in item for item in value)
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and "sha256" in item for item in value)
         for value in values
     )
 

@@ -86,7 +86,9 @@ def option_value(recipe: str, name: str, option: Parameter, value: Json) -> Json
                 return int(value)
             if option.type == "float":
                 return float(value)
-            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[value.lower()]
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[
+                value.lower()
+            ]
         except (ValueError, KeyError):
             pass
     raise RecipeError(

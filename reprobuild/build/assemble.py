@@ -1,0 +1,245 @@
+"""Make a step's layer, or recall it: the one place where trees grow.
+
+Knows nothing of recipes, locks or images; a derived step and the tree below it are enough. What was
+made is remembered by a key of everything that decides it (DESIGN section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.build import bytecode, kinds
+from reprobuild.build.capture import StoreCapture
+from reprobuild.build.place.files import store_files
+from reprobuild.build.project import Project
+from reprobuild.canonical import canonical_digest
+from reprobuild.digest import Digest
+from reprobuild.engine.protocol import Command, Result, thread_environment
+from reprobuild.errors import BuildFailedError, RefusedFetchError
+from reprobuild.events import Note, OutputLine, Warned
+from reprobuild.recipe.derivation import ASSEMBLER, DerivedStep
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.recipe import Recipe
+from reprobuild.recipe.steps import Apt, Files, Run, Wheels
+from reprobuild.store.store import Store
+from reprobuild.store.transaction import Transaction
+from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay
+
+SHOWN_LINES = 30
+"""Lines of a failed command's output that its error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A step's layer and the tree that it makes."""
+
+    layer: Layer
+    tree: Tree
+    is_reused: bool
+
+
+class Assembler:
+    """Makes the steps of an image, one on another."""
+
+    def __init__(self, project: Project, recipe: Recipe, folder: Path) -> None:
+        self._project = project
+        self._recipe = recipe.name
+        self._world = recipe.image
+        self._folder = folder
+
+    @property
+    def _store(self) -> Store:
+        return self._project.store
+
+    def recall(self, derived: DerivedStep, tree: Tree) -> Made | None:
+        """Give what a step came to before, if everything of it is still in the store. No effects."""
+        step = derived.step
+        if isinstance(step, Run):
+            layer = self._recall_layer(self._run_key(derived, tree))
+            return None if layer is None else Made(layer, apply(tree, layer), True)
+        entries = self._recall_placed(derived, tree)
+        if entries is None:
+            return None
+        placed = overlay(tree, entries)
+        sources = self._to_compile(derived, placed, entries)
+        if sources:
+            compiled = self._recall_layer(self._bytecode_key(placed, sources))
+            if compiled is None:
+                return None
+            placed = apply(placed, compiled)
+        return Made(difference(tree, placed), placed, True)
+
+    def make(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Made:
+        """Make a step's layer on a tree, which the layers ``below`` make.
+
+        Everything that the step pins is in the store. Raises BuildFailedError, RefusedFetchError,
+        CheckFailedError for pinned bytes that are not what they should be, EngineError.
+        """
+        step = derived.step
+        if isinstance(step, Run):
+            layer = self._run(derived, tree, below)
+            return Made(layer, apply(tree, layer), False)
+        entries = self._place(derived, tree)
+        placed = overlay(tree, entries)
+        sources = self._to_compile(derived, placed, entries)
+        if sources:
+            compiled = self._compile(placed, sources, [*below, difference(tree, placed)])
+            placed = apply(placed, compiled)
+        return Made(difference(tree, placed), placed, False)
+
+    # Placing: a function of the pins and a few facts of the tree below.
+
+    def _placement_key(self, derived: DerivedStep, tree: Tree) -> Digest:
+        facts = kinds.placer(derived.step.kind).facts(derived.step, tree, self._store)
+        return canonical_digest({"placement": ASSEMBLER, "step": dict(derived.value), "facts": facts})
+
+    def _recall_placed(self, derived: DerivedStep, tree: Tree) -> tuple[Entry, ...] | None:
+        if isinstance(derived.step, Files):
+            return derived.entries if self._has_bodies(derived.entries) else None
+        layer = self._recall_layer(self._placement_key(derived, tree))
+        return None if layer is None else layer.entries
+
+    def _place(self, derived: DerivedStep, tree: Tree) -> tuple[Entry, ...]:
+        if isinstance(derived.step, Files):
+            with self._store.transaction() as group:
+                store_files(derived.step, self._folder, derived.entries, group)
+            return derived.entries
+        key = self._placement_key(derived, tree)
+        with self._store.lock(f"make-{key.hex}"):
+            if (recalled := self._recall_placed(derived, tree)) is not None:
+                return recalled
+            placer = kinds.placer(derived.step.kind)
+            facts = placer.facts(derived.step, tree, self._store)
+            with self._store.transaction() as group:
+                placement = placer.place(derived.step, derived.pins, facts, self._store, group)
+                layer = Layer(placement.entries)
+                self._remember(group, key, "placement", layer, {"notes": list(placement.notes)})
+            for note in placement.notes:
+                self._project.tell(Note(note))
+            return layer.entries
+
+    # Byte code: made by the image's own Python.
+
+    def _to_compile(self, derived: DerivedStep, tree: Tree, entries: Sequence[Entry]) -> tuple[str, ...]:
+        return bytecode.needs(tree, entries) if isinstance(derived.step, Apt | Wheels) else ()
+
+    def _bytecode_key(self, tree: Tree, sources: Sequence[str]) -> Digest:
+        return canonical_digest(
+            {
+                "bytecode": ASSEMBLER,
+                "tree": str(tree.digest),
+                "program": bytecode.PROGRAM,
+                "sources": list(sources),
+            }
+        )
+
+    def _compile(self, tree: Tree, sources: Sequence[str], layers: Sequence[Layer]) -> Layer:
+        key = self._bytecode_key(tree, sources)
+        with self._store.lock(f"make-{key.hex}"):
+            if (recalled := self._recall_layer(key)) is not None:
+                return recalled
+            with self._store.transaction() as group, self._store.checkouts.lay_out(layers) as checkout:
+                entries = bytecode.compile_sources(tree, sources, self._project.engine, checkout, group)
+                layer = difference(tree, overlay(tree, entries))
+                self._remember(group, key, "run", layer, {})
+            return layer
+
+    # Running: a function of the whole tree below and the command.
+
+    def _run_key(self, derived: DerivedStep, tree: Tree) -> Digest:
+        return canonical_digest(
+            {
+                "run": ASSEMBLER,
+                "tree": str(tree.digest),
+                "step": dict(derived.value),
+                "env": dict(self._world.env),
+                "workdir": self._world.workdir,
+            }
+        )
+
+    def command(self, step: Run) -> Command:
+        """Give the command of a ``run`` step in its world."""
+        return Command(
+            argv=step.command,
+            env={**self._world.env, **thread_environment(step.threads), **step.env},
+            workdir=step.workdir or self._world.workdir,
+            threads=step.threads,
+            owners=step.owners,
+        )
+
+    def _run(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Layer:
+        step = derived.step
+        assert isinstance(step, Run)
+        key = self._run_key(derived, tree)
+        with self._store.lock(f"make-{key.hex}"):
+            if (recalled := self._recall_layer(key)) is not None:
+                return recalled
+            with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
+                capture = StoreCapture(group)
+                result = self._project.engine.run(
+                    checkout,
+                    self.command(step),
+                    capture=capture,
+                    output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
+                )
+                self._check(step, result)
+                normal = capture.normal_form(tree, owners=step.owners)
+                layer = difference(tree, normal.tree)
+                self._remember(group, key, "run", layer, {"seconds": round(result.seconds, 3)})
+            for note in normal.notes:
+                self._project.tell(Note(f"{step.title}: {note}"))
+            return layer
+
+    def _check(self, step: Run, result: Result) -> None:
+        what = f"{self._recipe}: {step.where}: {step.title}"
+        shown = "\n".join(f"  {line}" for line in result.tail[-SHOWN_LINES:])
+        if result.exit_code == 0:
+            if result.refused:
+                self._project.tell(
+                    Warned(
+                        f"{what}: reached for the network, which a build does not have, and coped: "
+                        + "; ".join(result.refused),
+                        "declare what it fetches: url(…), apt(…), wheels(…)",
+                    )
+                )
+            return
+        if result.refused:
+            refused = "\n".join(f"  {line}" for line in result.refused)
+            raise RefusedFetchError(
+                f"{what}: reached for the network, which a build does not have:\n{refused}\n"
+                f"the command ended with exit code {result.exit_code}:\n{shown}",
+                "declare what it fetches: url(…), apt(…), wheels(…), before this step",
+            )
+        how = (
+            "was stopped for its memory"
+            if result.out_of_memory
+            else f"ended with exit code {result.exit_code}"
+        )
+        raise BuildFailedError(
+            f"{what}: {how}\n{shown}".rstrip(),
+            f"look around in the tree before it: reprobuild shell {self._recipe} --at '{step.title}'",
+        )
+
+    # What is remembered.
+
+    def _recall_layer(self, key: Digest) -> Layer | None:
+        record = self._store.realisations.get(key)
+        if record is None:
+            return None
+        listing = Digest.parse(record["layer"])
+        if not self._store.blobs.has(listing):
+            return None
+        layer = Layer.parse(self._store.blobs.read(listing))
+        return layer if self._has_bodies(layer.entries) else None
+
+    def _has_bodies(self, entries: Sequence[Entry]) -> bool:
+        has = self._store.blobs.has
+        return all(entry.digest is None or has(entry.digest) for entry in entries)
+
+    def _remember(
+        self, group: Transaction, key: Digest, kind: str, layer: Layer, more: Mapping[str, Json]
+    ) -> None:
+        listing = group.add_bytes(layer.listing)
+        group.record(key, {"kind": kind, "layer": str(listing), "blobs": [str(listing)], **more})

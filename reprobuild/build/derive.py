@@ -1,0 +1,88 @@
+"""From a recipe's name to its derivation: evaluate, read the lock, digest the recipe's own files.
+
+Knows nothing of what the store has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.build.evaluate import Evaluated, evaluate
+from reprobuild.build.place.files import digest_files
+from reprobuild.build.project import Project
+from reprobuild.recipe.derivation import ASSEMBLER, Derivation, DerivedStep, derive, derive_step, pinned
+from reprobuild.recipe.lockfile import LOCK_FILE, Lock, Output, read_lock
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.recipe import Recipe
+from reprobuild.recipe.steps import Files, Step
+
+NAMESPACE = "reprobuild"
+"""First part of local tags; a registry's namespace is named when publishing."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A recipe with its lock, fully pinned."""
+
+    recipe: Recipe
+    folder: Path
+    lock: Lock
+    steps: tuple[DerivedStep, ...]
+    derivation: Derivation
+    platform: str
+
+    @property
+    def tag(self) -> str:
+        """``<namespace>/<name>:<version>-<first 12 hex digits of the input hash>``."""
+        return f"{NAMESPACE}/{self.recipe.name}:{self.recipe.version}-{self.derivation.input_hash.short}"
+
+    @property
+    def output(self) -> Output | None:
+        """What the lock says that this very derivation comes to, if it says anything."""
+        output = self.lock.output(self.platform, self.recipe.chosen)
+        return output if output is not None and output.input_hash == self.derivation.input_hash else None
+
+
+def derive_recipe(
+    project: Project, name: str, options: Mapping[str, Json], *, trust: bool = False
+) -> Derived:
+    """Evaluate a recipe and join it with its lock.
+
+    Raises UsageError, RecipeError, LockError, and UnpinnedError for a source without a pin.
+    """
+    evaluated = evaluate(project, name, options, trust=trust)
+    lock = lock_of(evaluated.folder, name)
+    pins = [pinned(evaluated.recipe, lock, step) for step in evaluated.recipe.image.steps]
+    return join(evaluated, lock or Lock(assembler=ASSEMBLER), pins, project.platform)
+
+
+def join(evaluated: Evaluated, lock: Lock, pins: Sequence[Sequence[Pin]], platform: str) -> Derived:
+    """Join an evaluated recipe with the pins of its steps, in their order."""
+    recipe = evaluated.recipe
+    steps = tuple(
+        derived_step(step, step_pins, evaluated.folder)
+        for step, step_pins in zip(recipe.image.steps, pins, strict=True)
+    )
+    derivation = derive(recipe, steps, lock.assembler, platform)
+    return Derived(recipe, evaluated.folder, lock, steps, derivation, platform)
+
+
+def derived_step(step: Step, pins: Sequence[Pin], folder: Path) -> DerivedStep:
+    """Derive one step; the recipe's own files are digested here."""
+    if isinstance(step, Files):
+        return derive_step(step, (), digest_files(step, folder))
+    return derive_step(step, pins)
+
+
+def lock_of(folder: Path, name: str) -> Lock | None:
+    """Read a recipe's lock; None where there is none. Raises LockError."""
+    try:
+        text = (folder / LOCK_FILE).read_text()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        text = ""
+    return read_lock(text, name)

@@ -1,0 +1,188 @@
+"""Evaluate a recipe in a child of the sandbox engine, and remember the result.
+
+Knows nothing of locks. The child has no network, an empty environment, and sees the recipe's
+folder, this package's lowest floors and Python's standard library, all read-only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import reprobuild
+from reprobuild.build.project import Project
+from reprobuild.canonical import canonical_digest
+from reprobuild.digest import Digest
+from reprobuild.engine.protocol import Command
+from reprobuild.errors import EngineError, RecipeError
+from reprobuild.events import Warned
+from reprobuild.recipe.codec import recipe_from_json
+from reprobuild.recipe.folder import folder_digests
+from reprobuild.recipe.lockfile import LOCK_FILE
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.recipe import Recipe
+from reprobuild.store.checkouts import Checkout
+
+STAGED = ("__init__.py", "digest.py", "errors.py", "recipe")
+"""Parts of the package that evaluation imports."""
+TIME_LIMIT = 60.0
+"""Seconds that an evaluation may take: it computes nothing."""
+MEMORY_LIMIT = 2 * 1024**3
+PROGRAM = (
+    "import sys; sys.path.insert(0, '{package}'); "
+    "from reprobuild.recipe.evaluation import main; main(*sys.argv[1:])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A recipe with where it came from."""
+
+    recipe: Recipe
+    folder: Path
+    content: Digest
+    """Of what evaluation and ``files`` can read of the folder."""
+
+
+def evaluate(project: Project, name: str, options: Mapping[str, Json], *, trust: bool = False) -> Evaluated:
+    """Evaluate a recipe by name with options (values, or their texts).
+
+    Raises UsageError for an unknown name, RecipeError for a recipe that does not evaluate, and
+    EngineError where no sandbox can be had for a recipe that is not the user's own.
+    """
+    folder = project.recipe_folder(name)
+    content = Digest(folder_digests(str(folder))[0])
+    key = canonical_digest(
+        {"evaluation": reprobuild.__version__, "name": name, "folder": content.hex, "options": dict(options)}
+    )
+    record = project.store.realisations.get(key)
+    if record is None:
+        answer = _evaluate_afresh(project, folder, name, options, trust=trust)
+        record = {"kind": "evaluation", "blobs": [], "recipe": answer}
+        project.store.realisations.put(key, record)
+    return Evaluated(recipe_from_json(record["recipe"]), folder, content)
+
+
+def _evaluate_afresh(
+    project: Project, folder: Path, name: str, options: Mapping[str, Json], *, trust: bool
+) -> Mapping[str, Json]:
+    with project.store.scratch("evaluate") as scratch:
+        for part in ("package/reprobuild", "recipe", "out", "root"):
+            (scratch / part).mkdir(parents=True)
+        _stage(folder, scratch)
+        isolation = project.sandbox.probe()
+        if isolation.available:
+            _in_sandbox(project, scratch, name, options)
+        elif trust or project.is_own(folder):
+            project.tell(
+                Warned(f"{name} is evaluated without a sandbox: {isolation.missing}", isolation.hint)
+            )
+            _unisolated(scratch, name, options)
+        else:
+            raise EngineError(
+                f"{name} is not a recipe of your project, and it cannot be isolated here: {isolation.missing}",
+                f"{isolation.hint}; or, if you trust its author: --trust",
+            )
+        answer = json.loads((scratch / "out" / "answer.json").read_bytes())
+    if "error" in answer:
+        raise RecipeError(
+            f"{folder / 'recipe.py'}: {answer['error']}".replace(": recipe.py:", ":"), answer["hint"]
+        )
+    found: Mapping[str, Json] = answer["recipe"]
+    return found
+
+
+def _stage(folder: Path, scratch: Path) -> None:
+    """Copy what the child reads, so that whoever the sandbox runs as can read it."""
+    package = Path(__file__).resolve().parent.parent
+    skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for part in STAGED:
+        source, target = package / part, scratch / "package" / "reprobuild" / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=skipped, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(source, target)
+    shutil.copytree(
+        folder,
+        scratch / "recipe",
+        symlinks=True,
+        ignore=shutil.ignore_patterns("__pycache__", ".git", LOCK_FILE, "recorded"),
+        copy_function=shutil.copyfile,
+        dirs_exist_ok=True,
+    )
+    for path in (scratch, *scratch.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _in_sandbox(project: Project, scratch: Path, name: str, options: Mapping[str, Json]) -> None:
+    base = Path(sys.base_prefix)
+    inputs = {
+        str(path): path for path in map(Path, ("/usr", "/lib", "/lib64", "/nix", "/gnu")) if path.exists()
+    }
+    if not base.is_relative_to("/usr"):
+        inputs[str(base)] = base
+    inputs |= {"/package": scratch / "package", "/recipe": scratch / "recipe"}
+    program = PROGRAM.format(package="/package")
+    result = project.sandbox.run(
+        Checkout((scratch / "root",)),
+        Command(
+            argv=(
+                _interpreter(),
+                "-ISB",
+                "-c",
+                program,
+                "/recipe",
+                name,
+                json.dumps(dict(options)),
+                "/out/answer.json",
+            ),
+            inputs=inputs,
+            outputs={"/out": scratch / "out"},
+            workdir="/recipe",
+            timeout=TIME_LIMIT,
+            memory=MEMORY_LIMIT,
+        ),
+    )
+    if not (scratch / "out" / "answer.json").is_file():
+        _fail(name, result.exit_code, result.timed_out, result.tail)
+
+
+def _unisolated(scratch: Path, name: str, options: Mapping[str, Json]) -> None:
+    program = PROGRAM.format(package=scratch / "package")
+    output = scratch / "out" / "answer.json"
+    argv = [_interpreter(), "-ISB", "-c", program, str(scratch / "recipe"), name, json.dumps(dict(options))]
+    try:
+        ended = subprocess.run(
+            [*argv, str(output)],
+            env={},
+            cwd=scratch / "recipe",
+            capture_output=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        _fail(name, 137, True, ())
+    if not output.is_file():
+        _fail(name, ended.returncode, False, tuple(ended.stderr.decode(errors="replace").splitlines()[-20:]))
+
+
+def _interpreter() -> str:
+    """Give the interpreter behind a virtual environment: the standard library is all that is needed."""
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    return str(Path(base).resolve())
+
+
+def _fail(name: str, exit_code: int, timed_out: bool, tail: tuple[str, ...]) -> None:
+    if timed_out:
+        raise RecipeError(
+            f"{name}: recipe.py was stopped after {TIME_LIMIT:.0f} seconds",
+            "a recipe only says what is wanted; work belongs into run(…)",
+        )
+    shown = "\n".join(f"  {line}" for line in tail[-20:])
+    raise RecipeError(f"{name}: evaluating recipe.py ended with exit code {exit_code}\n{shown}".rstrip())

@@ -1,0 +1,216 @@
+"""Images of the store: written down as realisations, and read back.
+
+Knows nothing of how layers are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reprobuild.build.derive import Derived
+from reprobuild.canonical import canonical_digest
+from reprobuild.digest import Digest
+from reprobuild.engine.protocol import ENVIRONMENT, Isolation
+from reprobuild.oci.image import Image, LayerReference
+from reprobuild.oci.tar import write_layer
+from reprobuild.recipe.codec import predictors_from_json, predictors_to_json
+from reprobuild.recipe.predictors import Json, Predictor
+from reprobuild.store.checkouts import Checkout
+from reprobuild.store.store import Store
+from reprobuild.tree import Layer, Tree, apply
+
+
+@dataclass(frozen=True, slots=True)
+class RealisedLayer:
+    """A layer of a realised image."""
+
+    step: str
+    """The title of the step that it came from."""
+    listing: Digest
+    diff_id: Digest
+    size: int
+    """Bytes of its tar stream."""
+    status: str = "reused"
+    """``reused``, ``built`` or ``pulled``."""
+
+
+@dataclass(frozen=True)
+class Realised:
+    """An image that is in the store, and how it came there."""
+
+    recipe: str
+    version: str
+    tag: str
+    options: Mapping[str, Json]
+    input_hash: Digest
+    image_id: Digest
+    derivation: Digest
+    """The blob of the canonical derivation."""
+    layers: tuple[RealisedLayer, ...]
+    env: Mapping[str, str]
+    """Everything that a command in the image finds in its environment."""
+    workdir: str
+    predictors: Mapping[str, Predictor]
+    engine: str
+    isolation: str
+    fetched_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_reused(self) -> bool:
+        """Tell whether nothing had to be built."""
+        return all(layer.status == "reused" for layer in self.layers)
+
+    def to_json(self) -> dict[str, Json]:
+        """Give what ``realize --json`` prints of it (DESIGN section 13)."""
+        return {
+            "schema": 1,
+            "recipe": self.recipe,
+            "version": self.version,
+            "tag": self.tag,
+            "input_hash": str(self.input_hash),
+            "image_id": str(self.image_id),
+            "engine": self.engine,
+            "isolation": self.isolation,
+            "layers": [
+                {
+                    "diff_id": str(layer.diff_id),
+                    "step": layer.step,
+                    "size": layer.size,
+                    "status": layer.status,
+                }
+                for layer in self.layers
+            ],
+            "fetched_bytes": self.fetched_bytes,
+            "seconds": self.seconds,
+        }
+
+
+def read_layers(store: Store, realised: Realised) -> list[Layer]:
+    """Give an image's layers, lowest first."""
+    return [Layer.parse(store.blobs.read(layer.listing)) for layer in realised.layers]
+
+
+def read_tree(store: Store, realised: Realised) -> Tree:
+    """Give an image's whole tree."""
+    tree = Tree()
+    for layer in read_layers(store, realised):
+        tree = apply(tree, layer)
+    return tree
+
+
+@contextmanager
+def checked_out(store: Store, realised: Realised) -> Iterator[Checkout]:
+    """Lay an image's tree out for engines, as long as the context lasts."""
+    with store.checkouts.lay_out(read_layers(store, realised)) as checkout:
+        yield checkout
+
+
+def recall_image(store: Store, input_hash: Digest) -> Realised | None:
+    """Give the image of a derivation if the store has it whole."""
+    record = store.realisations.get(input_hash)
+    if record is None or record.get("kind") != "image":
+        return None
+    if not all(store.blobs.has(Digest.parse(blob)) for blob in record["blobs"]):
+        return None
+    return image_from_record(record)
+
+
+def image_from_record(record: Mapping[str, Json]) -> Realised:
+    """Read an image's realisation."""
+    return Realised(
+        recipe=record["recipe"],
+        version=record["version"],
+        tag=record["tag"],
+        options=record["options"],
+        input_hash=Digest.parse(record["input_hash"]),
+        image_id=Digest.parse(record["image_id"]),
+        derivation=Digest.parse(record["derivation"]),
+        layers=tuple(
+            RealisedLayer(
+                layer["step"], Digest.parse(layer["layer"]), Digest.parse(layer["diff_id"]), layer["size"]
+            )
+            for layer in record["layers"]
+        ),
+        env=record["env"],
+        workdir=record["workdir"],
+        predictors=predictors_from_json(record["predictors"]),
+        engine=record["engine"],
+        isolation=record["isolation"],
+    )
+
+
+def write_image(
+    store: Store, derived: Derived, layers: Sequence[tuple[str, Layer]], engine: str, isolation: Isolation
+) -> Realised:
+    """Write an image down: config, diff_ids, and the realisation that makes them count.
+
+    ``layers``: the titles of their steps and the layers, lowest first, none of them empty.
+    """
+    recipe = derived.recipe
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        measured = list(pool.map(lambda layer: diff_id(store, layer[1]), layers))
+    references = tuple(
+        LayerReference(layer.digest, found, size, title)
+        for (title, layer), (found, size) in zip(layers, measured, strict=True)
+    )
+    predictors = predictors_to_json(recipe.image.predictors)
+    env = {**ENVIRONMENT, **recipe.image.env}
+    image = Image(
+        platform=derived.platform,
+        layers=references,
+        env=env,
+        workdir=recipe.image.workdir,
+        predictors=predictors,
+    )
+    with store.transaction() as group:
+        config = group.add_bytes(image.config)
+        derivation = group.add_bytes(derived.derivation.canonical)
+        sources = [str(pin.sha256) for step in derived.steps for pin in step.pins]
+        listings = [str(reference.layer) for reference in references]
+        record = {
+            "kind": "image",
+            "blobs": sorted({str(config), str(derivation), *listings, *sources}),
+            "recipe": recipe.name,
+            "version": recipe.version,
+            "tag": derived.tag,
+            "options": dict(recipe.chosen),
+            "platform": derived.platform,
+            "input_hash": str(derived.derivation.input_hash),
+            "image_id": str(image.image_id),
+            "config": str(config),
+            "derivation": str(derivation),
+            "layers": [
+                {
+                    "step": reference.step,
+                    "layer": str(reference.layer),
+                    "diff_id": str(reference.diff_id),
+                    "size": reference.size,
+                }
+                for reference in references
+            ],
+            "env": env,
+            "workdir": recipe.image.workdir,
+            "predictors": predictors,
+            "engine": engine,
+            "isolation": isolation.name,
+        }
+        group.record(derived.derivation.input_hash, record)
+    return image_from_record(record)
+
+
+def diff_id(store: Store, layer: Layer) -> tuple[Digest, int]:
+    """Give the digest and the size in bytes of a layer's tar stream, remembered."""
+    key = canonical_digest({"diff": str(layer.digest)})
+    record = store.realisations.get(key)
+    if record is not None:
+        return Digest.parse(record["diff_id"]), int(record["size"])
+    found, size = write_layer(layer, store.blobs.open)
+    store.realisations.put(
+        key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}
+    )
+    return found, size

@@ -1,0 +1,100 @@
+"""What would be done, as a value: what to fetch, what to build, what is there already.
+
+Knows nothing of doing it. ``--dry-run``, the progress display and the tests read the same value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from reprobuild.build import kinds
+from reprobuild.build.assemble import Assembler
+from reprobuild.build.derive import Derived
+from reprobuild.build.image import recall_image
+from reprobuild.build.project import Project
+from reprobuild.digest import Digest
+from reprobuild.recipe.derivation import DerivedStep
+from reprobuild.recipe.predictors import Json
+from reprobuild.tree import Tree
+
+if TYPE_CHECKING:
+    from reprobuild.fetch.download import Download
+
+StepPlan = Literal["reuse", "build", "build unless equal"]
+"""``build unless equal``: an earlier step is built first, and if that gives the same tree as some
+time before, this one is reused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """What would happen to a step."""
+
+    title: str
+    action: StepPlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What realizing a derivation would do."""
+
+    recipe: str
+    tag: str
+    input_hash: Digest
+    steps: tuple[PlannedStep, ...]
+    downloads: tuple[Download, ...]
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Bytes to fetch, as far as sizes are pinned."""
+        return sum(download.size or 0 for download in self.downloads)
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether there is nothing to do."""
+        return not self.downloads and all(step.action == "reuse" for step in self.steps)
+
+    def to_json(self) -> dict[str, Json]:
+        """Give what ``realize --dry-run --json`` prints of it."""
+        return {
+            "schema": 1,
+            "recipe": self.recipe,
+            "tag": self.tag,
+            "input_hash": str(self.input_hash),
+            "steps": [{"step": step.title, "action": step.action} for step in self.steps],
+            "fetch": [{"name": one.name, "size": one.size} for one in self.downloads],
+            "fetch_bytes": self.fetch_bytes,
+        }
+
+
+def make_plan(project: Project, derived: Derived) -> Plan:
+    """Compare a derivation with what the store has. Changes nothing."""
+    steps: list[PlannedStep] = []
+    downloads: dict[Digest | None, Download] = {}
+    tree: Tree | None = Tree()
+    if recall_image(project.store, derived.derivation.input_hash) is not None:
+        steps = [PlannedStep(one.step.title, "reuse") for one in derived.steps]
+        return Plan(derived.recipe.name, derived.tag, derived.derivation.input_hash, tuple(steps), ())
+    assembler = Assembler(project, derived.recipe)
+    for one in derived.steps:
+        made = None if tree is None else assembler.recall(one, tree)
+        if made is not None:
+            steps.append(PlannedStep(one.step.title, "reuse"))
+            tree = made.tree
+            continue
+        steps.append(PlannedStep(one.step.title, "build" if tree is not None else "build unless equal"))
+        downloads |= {wanted.sha256: wanted for wanted in missing_downloads(project, one)}
+        tree = None
+    return Plan(
+        derived.recipe.name,
+        derived.tag,
+        derived.derivation.input_hash,
+        tuple(steps),
+        tuple(downloads.values()),
+    )
+
+
+def missing_downloads(project: Project, derived: DerivedStep) -> list[Download]:
+    """Give the downloads of a step's pinned files that the store does not have."""
+    pins = [pin for pin in derived.pins if not project.store.blobs.has(pin.sha256)]
+    return kinds.finder(derived.step.kind).downloads(derived.step, pins, project.settings) if pins else []

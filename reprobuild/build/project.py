@@ -1,0 +1,73 @@
+"""What verbs work with: settings, the store, an engine, and whom to tell.
+
+Knows nothing of any verb. The store and the engine are opened when first asked for.
+"""
+
+from __future__ import annotations
+
+import platform as machine
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from reprobuild.build import recipes
+from reprobuild.engine.protocol import Engine
+from reprobuild.errors import EngineError, NotBuiltError, UsageError
+from reprobuild.events import Tell, ignore
+from reprobuild.settings import Settings
+from reprobuild.store.store import Store
+
+ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def host_platform() -> str:
+    """Give this machine's platform as OCI writes it: ``linux/amd64``. Raises UsageError for others."""
+    system, architecture = machine.system().lower(), ARCHITECTURES.get(machine.machine().lower())
+    if system != "linux" or architecture is None:
+        raise UsageError(
+            f"images are built for linux/amd64 and linux/arm64, and this is {system}/{machine.machine()}"
+        )
+    return f"linux/{architecture}"
+
+
+@dataclass
+class Project:
+    """Settings with what they lead to."""
+
+    settings: Settings
+    tell: Tell = ignore
+    platform: str = field(default_factory=host_platform)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, made if it is not there."""
+        return Store.open(Path(self.settings.store))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that the settings ask for. Raises EngineError where it cannot isolate here."""
+        if self.settings.engine == "docker":
+            raise NotBuiltError("the docker engine is not in this release", "use --engine sandbox")
+        engine = self.sandbox
+        isolation = engine.probe()
+        if not isolation.available:
+            raise EngineError(f"commands cannot be isolated here: {isolation.missing}", isolation.hint)
+        return engine
+
+    @cached_property
+    def sandbox(self) -> Engine:
+        """The embedded engine, whether it works here or not."""
+        from reprobuild.engine.sandbox import SandboxEngine
+
+        scratch = Path(self.settings.scratch) if self.settings.scratch else self.store.root / "tmp"
+        return SandboxEngine(scratch, self.store.owner)
+
+    def recipe_folder(self, name: str) -> Path:
+        """Give the folder of a recipe. Raises UsageError for a name that there is not."""
+        return Path(recipes.find(self.settings.recipes, name))
+
+    def is_own(self, folder: Path) -> bool:
+        """Tell whether a recipe is the user's own: in the project, or part of this package."""
+        package = Path(__file__).resolve().parent.parent
+        homes = [package, *([Path(self.settings.project)] if self.settings.project else [])]
+        return any(folder.resolve().is_relative_to(home.resolve()) for home in homes)

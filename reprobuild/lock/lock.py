@@ -1,0 +1,197 @@
+"""The verb ``lock``: pins for every source, then a build, then outputs; all of it or nothing.
+
+Knows nothing of any one kind of source. Steps are resolved in order, each on the tree that the
+steps before it make: what a source comes to may depend on what is below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.build.assemble import Assembler
+from reprobuild.build.derive import Derived, derived_step, join, lock_of
+from reprobuild.build.evaluate import Evaluated, evaluate
+from reprobuild.build.image import Realised
+from reprobuild.build.plan import missing_downloads
+from reprobuild.build.project import Project
+from reprobuild.build.realize import fetch, realise
+from reprobuild.errors import OfflineError, OutsideError, UsageError
+from reprobuild.events import Note
+from reprobuild.lock.kinds import resolver
+from reprobuild.lock.resolver import Context
+from reprobuild.recipe.derivation import ASSEMBLER, Difference, differences
+from reprobuild.recipe.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.steps import Step
+from reprobuild.tree import Layer, Tree
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock that was written, with what it came to."""
+
+    realised: Realised
+    path: Path
+    changed: tuple[Difference, ...]
+    """How it differs from the lock that was there."""
+    is_written: bool
+    """False where the file said all of it already."""
+
+
+def lock(
+    project: Project,
+    name: str,
+    options: Mapping[str, Json] | None = None,
+    *,
+    update: Sequence[str] = (),
+    trust: bool = False,
+) -> Locked:
+    """Pin what is not pinned, build, and write pins and outputs.
+
+    ``update``: sources to pin anew, each by its kind or a part of its key (``apt``, ``sacrebleu``).
+    Raises what resolvers, ``realize`` and the engine raise; UsageError for an ``update`` that fits
+    no source. The lock is written whole or not at all.
+    """
+    evaluated = evaluate(project, name, options or {}, trust=trust)
+    before = lock_of(evaluated.folder, name)
+    kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
+    for key in [*(before.missing if before is not None else ()), *_to_update(evaluated, update)]:
+        kept.pop(key, None)
+
+    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
+        return kept.get(step.source_key) or _resolve(project, evaluated, step, tree)
+
+    pins = list(_walk(project, evaluated, pins_of))
+    derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
+    realised = realise(project, derived)
+    after = _joined(project, evaluated, before, derived, realised)
+    path = evaluated.folder / LOCK_FILE
+    text = write_lock(after)
+    is_written = before is None or not path.is_file() or path.read_text() != text
+    if is_written:
+        _write(path, text)
+    project.store.roots.set(name, derived.derivation.input_hash, why="locked")
+    return Locked(realised, path, tuple(_changes(before, after)), is_written)
+
+
+def check(
+    project: Project, name: str, options: Mapping[str, Json] | None = None, *, trust: bool = False
+) -> tuple[Difference, ...]:
+    """Say what upstream would give today that is not what the lock says. Changes nothing.
+
+    Steps are resolved on the trees that the locked pins make.
+    """
+    evaluated = evaluate(project, name, options or {}, trust=trust)
+    before = lock_of(evaluated.folder, name) or Lock(ASSEMBLER)
+    today: dict[str, tuple[Pin, ...]] = {}
+
+    def compare(step: Step, tree: Tree) -> tuple[Pin, ...]:
+        today[step.source_key] = _resolve(project, evaluated, step, tree)
+        return before.sources.get(step.source_key) or today[step.source_key]
+
+    list(_walk(project, evaluated, compare))
+    locked = {key: before.sources.get(key, ()) for key in today}
+    return tuple(differences(_plain(locked), _plain(today)))
+
+
+def _walk(
+    project: Project, evaluated: Evaluated, pins_of: Callable[[Step, Tree], tuple[Pin, ...]]
+) -> Iterator[tuple[Pin, ...]]:
+    """Build step by step, asking for each source's pins when the tree below it is there."""
+    assembler = Assembler(project, evaluated.recipe, evaluated.folder)
+    tree, layers = Tree(), list[Layer]()
+    steps = evaluated.recipe.image.steps
+    for step in steps:
+        derived_step(step, (), evaluated.folder)  # what this release cannot build is refused first
+    for step in steps:
+        pins = pins_of(step, tree) if step.is_source else ()
+        one = derived_step(step, pins, evaluated.folder)
+        if (made := assembler.recall(one, tree)) is None:
+            fetch(project, missing_downloads(project, one))
+            made = assembler.make(one, tree, layers)
+        tree = made.tree
+        if made.layer:
+            layers.append(made.layer)
+        yield pins
+
+
+def _resolve(project: Project, evaluated: Evaluated, step: Step, tree: Tree) -> tuple[Pin, ...]:
+    if project.settings.offline:
+        raise OfflineError(
+            f"{step.where}: {step.source_key} is not pinned, and pinning it needs the network",
+            f"without --offline: reprobuild lock {evaluated.recipe.name}",
+        )
+    project.tell(Note(f"resolving {step.title}"))
+    context = Context(project.store, project.settings, project.tell, project.platform, tree, evaluated.folder)
+    return resolver(step.kind).resolve(step, context)
+
+
+def _to_update(evaluated: Evaluated, update: Sequence[str]) -> Iterator[str]:
+    """Give the keys of the sources that are to be pinned anew."""
+    keys = [(step.kind, step.source_key) for step in evaluated.recipe.image.steps if step.is_source]
+    for wanted in update:
+        found = [key for kind, key in keys if wanted == kind or wanted in key]
+        if not found:
+            known = "; ".join(key for _, key in keys) or "none"
+            raise UsageError(f"no source of {evaluated.recipe.name} fits {wanted!r}", f"its sources: {known}")
+        yield from found
+
+
+def _joined(
+    project: Project, evaluated: Evaluated, before: Lock | None, derived: Derived, realised: Realised
+) -> Lock:
+    """Give the new lock: this variant's pins and output beside those of other options and platforms."""
+    output = Output(
+        options=dict(evaluated.recipe.chosen),
+        input_hash=realised.input_hash,
+        image_id=realised.image_id,
+        layers=tuple(LayerOutput(layer.step, layer.diff_id) for layer in realised.layers),
+    )
+    sources = {one.step.source_key: one.pins for one in derived.steps if one.step.is_source}
+    outputs = dict(before.outputs) if before is not None and before.assembler == ASSEMBLER else {}
+    others = [one for one in outputs.get(project.platform, ()) if dict(one.options) != dict(output.options)]
+    still = []
+    for other in others:
+        try:
+            variant = evaluate(project, evaluated.recipe.name, other.options)
+        except UsageError:
+            continue  # the recipe has no such options any more
+        still.append(other)
+        assert before is not None
+        for step in variant.recipe.image.steps:
+            if step.is_source and step.source_key in before.sources:
+                sources.setdefault(step.source_key, before.sources[step.source_key])
+    outputs[project.platform] = (*still, output)
+    return Lock(ASSEMBLER, sources, outputs)
+
+
+def _changes(before: Lock | None, after: Lock) -> Iterator[Difference]:
+    yield from differences(_plain(before.sources if before is not None else {}), _plain(after.sources))
+
+
+def _plain(sources: Mapping[str, Sequence[Pin]]) -> Json:
+    return {
+        key: {str(pin.content.get("package") or pin.name): pin.content for pin in pins}
+        for key, pins in sources.items()
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a lock in one step: a reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutsideError(
+            f"{path} cannot be written: {error.strerror}",
+            "copy the recipe into a project of your own, and lock it there",
+        ) from error
