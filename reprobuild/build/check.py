@@ -1,0 +1,233 @@
+"""``realize --check``: build again from nothing while everything outside varies, and compare.
+
+Knows nothing of what a person sees. The second build runs in a process of its own: another store on
+another file system, another umask, time zone and locale, one core instead of all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.build.derive import Derived, derive_recipe
+from reprobuild.build.image import Realised, read_layers, recall_image
+from reprobuild.build.outputs import check_outputs
+from reprobuild.build.project import Project
+from reprobuild.build.realize import realise
+from reprobuild.errors import BuildFailedError, CheckFailedError
+from reprobuild.events import Note
+from reprobuild.recipe.predictors import Json
+from reprobuild.store.store import Store
+from reprobuild.tree import Entry, Layer
+
+MEMORY_FILE_SYSTEM = Path("/dev/shm")
+LARGEST_COMPARED = 64 * 1024 * 1024
+"""Bytes of a file past which its cause is not looked for."""
+DIFFOSCOPE_LINES = 60
+DIFFOSCOPE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileDifference:
+    """A path that came out otherwise the second time."""
+
+    step: str
+    path: str
+    what: str
+    """``only in the first build``, ``mode 644 against 755``, ``content``."""
+    cause: str
+    """``time stamp``, ``byte code``, ``order``, ``random``, or empty where it is not known."""
+    detail: str = ""
+    """What diffoscope says of it, where it is installed."""
+
+
+def check(project: Project, name: str, options: Mapping[str, Json] | None = None, *, trust: bool = False) -> Realised:
+    """Realize a recipe, build it again from nothing in another surrounding, and compare.
+
+    Raises CheckFailedError listing every file that differs, with its cause where it is known, and
+    whatever either build raises.
+    """
+    derived = derive_recipe(project, name, options or {}, trust=trust)
+    first = realise(project, derived)
+    check_outputs(project.store, derived, first)
+    with _second_store(project, derived) as store:
+        _build_again(project, store, derived)
+        second = recall_image(store, derived.derivation.input_hash)
+        if second is None:
+            raise CheckFailedError(
+                f"{name}: the second build has another input hash than {derived.derivation.input_hash}",
+                "the recipe's folder changed meanwhile, or its evaluation is not pure",
+            )
+        found = list(_compare(project.store, first, store, second))
+    if found:
+        raise CheckFailedError(_report(name, found), "a run step that is not deterministic: make its output so")
+    if first.image_id != second.image_id:
+        raise CheckFailedError(f"{name}: equal layers, and image IDs {first.image_id} and {second.image_id}")
+    return first
+
+
+@contextmanager
+def _second_store(project: Project, derived: Derived) -> Iterator[Store]:
+    """Make an empty store on another file system, with the pinned files alone in it."""
+    sources = {pin.sha256: pin.size for step in derived.steps for pin in step.pins}
+    room = shutil.disk_usage(MEMORY_FILE_SYSTEM).free if MEMORY_FILE_SYSTEM.is_dir() else 0
+    on_memory = room > 8 * sum(sources.values()) + 2**30 and os.access(MEMORY_FILE_SYSTEM, os.W_OK)
+    parent = MEMORY_FILE_SYSTEM if on_memory else project.store.root / "tmp"
+    if not on_memory:
+        project.tell(Note(f"{MEMORY_FILE_SYSTEM} has no room: the second build is on the same file system"))
+    folder = Path(tempfile.mkdtemp(prefix="reprobuild-check-", dir=parent))
+    try:
+        folder.chmod(0o711)
+        store = Store.open(folder / "another place" / "store")
+        with store.transaction() as group:
+            for digest in sources:
+                with project.store.blobs.open(digest) as file:
+                    group.add_stream(file)
+        yield store
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build_again(project: Project, store: Store, derived: Derived) -> None:
+    """Build in a process whose surroundings differ from ours in everything that should not matter."""
+    argv = [sys.executable, "-m", "reprobuild", "--store", str(store.root), "--offline"]
+    argv += ["--engine", project.settings.engine, "realize", derived.recipe.name, "--json"]
+    for folder in project.settings.recipes:
+        argv += ["--recipes", folder]
+    for key, value in derived.recipe.chosen.items():
+        argv += ["--set", f"{key}={value}"]
+    environment = {
+        **os.environ,
+        "TZ": "Pacific/Marquesas" if os.environ.get("TZ") != "Pacific/Marquesas" else "Asia/Kathmandu",
+        "LC_ALL": "C" if os.environ.get("LC_ALL") != "C" else "C.UTF-8",
+        "LANG": "C",
+    }
+    cores = sorted(os.sched_getaffinity(0))
+
+    def vary() -> None:
+        os.umask(0o077 if _umask() != 0o077 else 0o022)
+        os.sched_setaffinity(0, cores[-1:])
+
+    project.tell(Note("building again from nothing: other store, file system, umask, time zone, locale, one core"))
+    ended = subprocess.run(argv, env=environment, cwd="/", capture_output=True, preexec_fn=vary, check=False)
+    if ended.returncode not in (0, CheckFailedError.exit_code):
+        shown = ended.stderr.decode(errors="replace").strip()
+        raise BuildFailedError(f"{derived.recipe.name}: the second build failed, exit code {ended.returncode}:\n{shown}")
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _compare(store_a: Store, a: Realised, store_b: Store, b: Realised) -> Iterator[FileDifference]:
+    layers_a, layers_b = read_layers(store_a, a), read_layers(store_b, b)
+    titles_a, titles_b = [layer.step for layer in a.layers], [layer.step for layer in b.layers]
+    if titles_a != titles_b:
+        for title in sorted({*titles_a} ^ {*titles_b}):
+            one = "first" if title in titles_a else "second"
+            yield FileDifference(title, "", f"a layer in the {one} build only", "")
+        return
+    for title, one, other in zip(titles_a, layers_a, layers_b, strict=True):
+        if one != other:
+            yield from _compare_layers(title, store_a, one, store_b, other)
+
+
+def _compare_layers(title: str, store_a: Store, a: Layer, store_b: Store, b: Layer) -> Iterator[FileDifference]:
+    entries_a = {entry.path: entry for entry in a.entries}
+    entries_b = {entry.path: entry for entry in b.entries}
+    for path in sorted({*entries_a, *entries_b}):
+        one, other = entries_a.get(path), entries_b.get(path)
+        if one == other:
+            continue
+        if one is None or other is None:
+            yield FileDifference(title, path, f"only in the {'second' if one is None else 'first'} build", "")
+            continue
+        what = _what(one, other)
+        cause, detail = "", ""
+        if one.digest is not None and other.digest is not None and one.digest != other.digest:
+            if max(one.size, other.size) <= LARGEST_COMPARED:
+                cause = find_cause(path, store_a.blobs.read(one.digest), store_b.blobs.read(other.digest))
+            detail = _diffoscope(store_a.blobs.path(one.digest), store_b.blobs.path(other.digest))
+        yield FileDifference(title, path, what, cause, detail)
+    for path in sorted({*a.whiteouts} ^ {*b.whiteouts}):
+        yield FileDifference(title, path, f"removed in the {'first' if path in a.whiteouts else 'second'} build only", "")
+
+
+def _what(one: Entry, other: Entry) -> str:
+    if one.kind != other.kind:
+        return f"kind {one.kind} against {other.kind}"
+    parts = []
+    if one.mode != other.mode:
+        parts.append(f"mode {one.mode:o} against {other.mode:o}")
+    if (one.uid, one.gid) != (other.uid, other.gid):
+        parts.append(f"owner {one.uid}:{one.gid} against {other.uid}:{other.gid}")
+    if one.target != other.target:
+        parts.append(f"link to {one.target} against {other.target}")
+    if one.digest != other.digest:
+        parts.append(f"content ({one.size} and {other.size} bytes)")
+    return ", ".join(parts)
+
+
+_TIMES = re.compile(
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?|\d\d:\d\d:\d\d|\b1[6-9]\d{8}(\.\d+)?\b"
+    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [A-Z0-9][a-z0-9 ]+"
+)
+_HEX = re.compile(rb"\b[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,}){0,4}\b")
+_DIGITS = re.compile(rb"\d+")
+
+
+def find_cause(path: str, a: bytes, b: bytes) -> str:
+    """Guess why two bodies of one path differ: ``time stamp``, ``byte code``, ``order``, ``random``, or ``""``."""
+    if path.endswith((".pyc", ".pyo")):
+        return "byte code"
+    if a[:2] == b[:2] == b"\x1f\x8b" and a[:4] + a[8:] == b[:4] + b[8:]:
+        return "time stamp"
+    if _TIMES.sub(b"", a) == _TIMES.sub(b"", b):
+        return "time stamp"
+    if sorted(a.splitlines()) == sorted(b.splitlines()):
+        return "order"
+    if _HEX.sub(b"", a) == _HEX.sub(b"", b):
+        return "random"
+    if len(a) == len(b) and _DIGITS.sub(b"", a) == _DIGITS.sub(b"", b):
+        return "random"
+    if sorted(a) == sorted(b):
+        return "order"
+    if len(a) == len(b) and sum(x == y for x, y in zip(a, b, strict=True)) < len(a) / 32:
+        return "random"
+    return ""
+
+
+def _diffoscope(a: Path, b: Path) -> str:
+    program = shutil.which("diffoscope")
+    if program is None:
+        return ""
+    try:
+        ended = subprocess.run(
+            [program, "--text", "-", str(a), str(b)], capture_output=True, timeout=DIFFOSCOPE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "\n".join(ended.stdout.decode(errors="replace").splitlines()[:DIFFOSCOPE_LINES])
+
+
+def _report(name: str, found: list[FileDifference]) -> str:
+    lines = [f"{name}: built twice, and {len(found)} path{'s differ' if len(found) > 1 else ' differs'}"]
+    step = None
+    for one in found:
+        if one.step != step:
+            step = one.step
+            lines.append(f"  step {step}:")
+        cause = f" [{one.cause}]" if one.cause else ""
+        lines.append(f"    /{one.path}: {one.what}{cause}")
+        lines.extend(f"      {line}" for line in one.detail.splitlines())
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Which input differs: two derivations side by side, by the same walk that hashes them.
+
+Knows nothing of layers or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reprobuild.build.derive import derive_recipe
+from reprobuild.build.find import find_image, is_reference
+from reprobuild.build.image import image_from_record
+from reprobuild.build.project import Project
+from reprobuild.digest import Digest
+from reprobuild.errors import UsageError
+from reprobuild.recipe.derivation import Difference, differences
+from reprobuild.recipe.predictors import Json
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two derivations that are compared."""
+
+    label: str
+    input_hash: Digest
+    value: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What differs between two derivations; nothing, if they are one."""
+
+    before: Side
+    after: Side
+    differences: tuple[Difference, ...]
+
+
+def why(project: Project, first: str, second: str | None = None) -> Explanation:
+    """Say which inputs differ: of two recipes or images, or of a recipe and its last realisation.
+
+    Each is the name of a recipe, a tag, or the beginning of an image ID. Raises UsageError where
+    there is nothing to compare with.
+    """
+    if second is None:
+        return _explain(_last_realised(project, first), _side(project, first))
+    return _explain(_side(project, first), _side(project, second))
+
+
+def _explain(before: Side, after: Side) -> Explanation:
+    if before.input_hash == after.input_hash:
+        return Explanation(before, after, ())
+    return Explanation(before, after, tuple(differences(_labelled(before.value), _labelled(after.value))))
+
+
+def _labelled(value: Mapping[str, Json]) -> dict[str, Json]:
+    """Name steps by position and kind, so that a difference says which one it is in."""
+    steps = {f"step {index} ({step['kind']})": step for index, step in enumerate(value["steps"], start=1)}
+    return {**{key: item for key, item in value.items() if key != "steps"}, **steps}
+
+
+def _side(project: Project, text: str) -> Side:
+    if is_reference(text):
+        image = find_image(project.store, text)
+        return Side(image.tag, image.input_hash, _read(project, image.derivation))
+    derived = derive_recipe(project, text, {})
+    return Side(text, derived.derivation.input_hash, derived.derivation.value)
+
+
+def _last_realised(project: Project, name: str) -> Side:
+    if is_reference(name):
+        raise UsageError(f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B")
+    project.recipe_folder(name)
+    root = project.store.roots.get(name)
+    record = None if root is None else project.store.realisations.get(root.key)
+    if record is None:
+        raise UsageError(f"{name} was not realized here before", f"reprobuild realize {name}")
+    image = image_from_record(record)
+    return Side(f"{image.tag} (last realized)", image.input_hash, _read(project, image.derivation))
+
+
+def _read(project: Project, blob: Digest) -> Mapping[str, Json]:
+    value: Mapping[str, Json] = json.loads(project.store.blobs.read(blob))
+    return value
