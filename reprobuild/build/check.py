@@ -49,7 +49,9 @@ class FileDifference:
     """What diffoscope says of it, where it is installed."""
 
 
-def check(project: Project, name: str, options: Mapping[str, Json] | None = None, *, trust: bool = False) -> Realised:
+def check(
+    project: Project, name: str, options: Mapping[str, Json] | None = None, *, trust: bool = False
+) -> Realised:
     """Realize a recipe, build it again from nothing in another surrounding, and compare.
 
     Raises CheckFailedError listing every file that differs, with its cause where it is known, and
@@ -68,7 +70,9 @@ def check(project: Project, name: str, options: Mapping[str, Json] | None = None
             )
         found = list(_compare(project.store, first, store, second))
     if found:
-        raise CheckFailedError(_report(name, found), "a run step that is not deterministic: make its output so")
+        raise CheckFailedError(
+            _report(name, found), "a run step that is not deterministic: make its output so"
+        )
     if first.image_id != second.image_id:
         raise CheckFailedError(f"{name}: equal layers, and image IDs {first.image_id} and {second.image_id}")
     return first
@@ -116,11 +120,15 @@ def _build_again(project: Project, store: Store, derived: Derived) -> None:
         os.umask(0o077 if _umask() != 0o077 else 0o022)
         os.sched_setaffinity(0, cores[-1:])
 
-    project.tell(Note("building again from nothing: other store, file system, umask, time zone, locale, one core"))
+    project.tell(
+        Note("building again from nothing: other store, file system, umask, time zone, locale, one core")
+    )
     ended = subprocess.run(argv, env=environment, cwd="/", capture_output=True, preexec_fn=vary, check=False)
     if ended.returncode not in (0, CheckFailedError.exit_code):
         shown = ended.stderr.decode(errors="replace").strip()
-        raise BuildFailedError(f"{derived.recipe.name}: the second build failed, exit code {ended.returncode}:\n{shown}")
+        raise BuildFailedError(
+            f"{derived.recipe.name}: the second build failed, exit code {ended.returncode}:\n{shown}"
+        )
 
 
 def _umask() -> int:
@@ -142,7 +150,9 @@ def _compare(store_a: Store, a: Realised, store_b: Store, b: Realised) -> Iterat
             yield from _compare_layers(title, store_a, one, store_b, other)
 
 
-def _compare_layers(title: str, store_a: Store, a: Layer, store_b: Store, b: Layer) -> Iterator[FileDifference]:
+def _compare_layers(
+    title: str, store_a: Store, a: Layer, store_b: Store, b: Layer
+) -> Iterator[FileDifference]:
     entries_a = {entry.path: entry for entry in a.entries}
     entries_b = {entry.path: entry for entry in b.entries}
     for path in sorted({*entries_a, *entries_b}):
@@ -160,7 +170,9 @@ def _compare_layers(title: str, store_a: Store, a: Layer, store_b: Store, b: Lay
             detail = _diffoscope(store_a.blobs.path(one.digest), store_b.blobs.path(other.digest))
         yield FileDifference(title, path, what, cause, detail)
     for path in sorted({*a.whiteouts} ^ {*b.whiteouts}):
-        yield FileDifference(title, path, f"removed in the {'first' if path in a.whiteouts else 'second'} build only", "")
+        yield FileDifference(
+            title, path, f"removed in the {'first' if path in a.whiteouts else 'second'} build only", ""
+        )
 
 
 def _what(one: Entry, other: Entry) -> str:
@@ -213,7 +225,10 @@ def _diffoscope(a: Path, b: Path) -> str:
         return ""
     try:
         ended = subprocess.run(
-            [program, "--text", "-", str(a), str(b)], capture_output=True, timeout=DIFFOSCOPE_SECONDS, check=False
+            [program, "--text", "-", str(a), str(b)],
+            capture_output=True,
+            timeout=DIFFOSCOPE_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -70,7 +70,9 @@ def _side(project: Project, text: str) -> Side:
 
 def _last_realised(project: Project, name: str) -> Side:
     if is_reference(name):
-        raise UsageError(f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B")
+        raise UsageError(
+            f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B"
+        )
     project.recipe_folder(name)
     root = project.store.roots.get(name)
     record = None if root is None else project.store.realisations.get(root.key)

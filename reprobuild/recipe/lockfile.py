@@ -128,7 +128,8 @@ def _output_text(output: Output) -> str:
     layers = ",\n".join(
         "    " + _line({"step": layer.step, "diff_id": str(layer.diff_id)}) for layer in output.layers
     )
-    return "   " + _line(head)[:-1] + ', "layers": [\n' + layers + "\n   ]}"
+    listed = f"[\n{layers}\n   ]" if layers else "[]"
+    return f'   {_line(head)[:-1]}, "layers": {listed}}}'
 
 
 def _output_from_json(value: Mapping[str, Any]) -> Output:

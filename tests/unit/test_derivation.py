@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, predictor, run, url, wheels
+from reprobuild.digest import Digest
+from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
+from reprobuild.recipe.derivation import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
+from reprobuild.recipe.lockfile import Lock
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.recipe import Image, Recipe
+from reprobuild.recipe.steps import Step
+from reprobuild.tree import file
+from tests.golden import assert_golden
+
+A, B = Digest.of(b"a"), Digest.of(b"b")
+PINS = (Pin("a.deb", 1, A, {"package": "a", "version": "1"}, {"path": "pool/a", "date": "2024"}),)
+
+
+def a_recipe(asked: Image) -> Recipe:
+    return Recipe(name="x", version="1", summary="", publish=False, options={}, chosen={}, image=asked)
+
+
+def an_image() -> Image:
+    return image(
+        apt("bookworm", "aa"),
+        files("src", to="/app"),
+        url("https://example.org/f", to="/f", mode=0o644),
+        wheels("n", python="3.11"),
+        run("make", env={"A": "1"}),
+        env={"E": "2"},
+        workdir="/app",
+        predictors={
+            "default": predictor(
+                "x {input} {output}",
+                inputs={"a": str},
+                outputs={"b": float},
+                examples=[({"a": "1"}, {"b": 0.25})],
+            )
+        },
+    )
+
+
+def derivation(asked: Image, pins: tuple[Pin, ...] = PINS, platform: str = "linux/amd64") -> Derivation:
+    entries = (file("app/run.py", B, 3),)
+    steps = [derive_step(step, pins if step.is_source else (), entries) for step in asked.steps]
+    return derive(a_recipe(asked), steps, ASSEMBLER, platform)
+
+
+def test_the_derivation_of_every_kind_of_step_is_what_it_was() -> None:
+    made = derivation(an_image())
+    assert_golden("derivation", {"canonical": made.canonical.decode(), "input_hash": str(made.input_hash)})
+
+
+def test_where_bytes_come_from_is_not_in_the_hash() -> None:
+    elsewhere = tuple(dataclasses.replace(pin, found={"path": "other", "date": "2030"}) for pin in PINS)
+    assert derivation(an_image(), elsewhere) == derivation(an_image())
+    mirrored = image(
+        *(
+            dataclasses.replace(step, **({"mirrors": ("https://m",)} if step.is_source else {}))  # type: ignore[arg-type]
+            for step in an_image().steps
+        ),
+        env={"E": "2"},
+        workdir="/app",
+        predictors=an_image().predictors,
+    )
+    assert derivation(mirrored) == derivation(an_image())
+
+
+@pytest.mark.parametrize(
+    ("other", "path"),
+    [
+        pytest.param(derivation(dataclasses.replace(an_image(), env={"E": "3"})), "env.E", id="env"),
+        pytest.param(derivation(dataclasses.replace(an_image(), workdir="/")), "workdir", id="workdir"),
+        pytest.param(
+            derivation(dataclasses.replace(an_image(), predictors={})), "predictors.default", id="predictor"
+        ),
+        pytest.param(derivation(an_image(), platform="linux/arm64"), "platform", id="platform"),
+        pytest.param(
+            derivation(an_image(), (dataclasses.replace(PINS[0], sha256=B),)),
+            "steps[1].pins.a.sha256",
+            id="pin",
+        ),
+    ],
+)
+def test_a_difference_is_named_by_the_walk_that_hashes(other: Derivation, path: str) -> None:
+    here = derivation(an_image())
+    assert other.input_hash != here.input_hash
+    assert path in [one.path for one in differences(here.value, other.value)]
+
+
+def test_equal_derivations_have_no_difference() -> None:
+    assert list(differences(derivation(an_image()).value, derivation(an_image()).value)) == []
+
+
+def test_a_source_without_a_lock_or_a_pin_is_named_with_what_pins_it() -> None:
+    step = apt("bookworm", "aa")
+    recipe = a_recipe(image(step))
+    with pytest.raises(UnpinnedError, match="has no lock") as caught:
+        pinned(recipe, None, step)
+    assert caught.value.hint == "reprobuild lock x"
+    with pytest.raises(UnpinnedError, match=r"test_derivation.py:\d+: apt bookworm aa has no pin"):
+        pinned(recipe, Lock(ASSEMBLER), step)
+    with pytest.raises(UnpinnedError, match="counts 3 pins, and 1 are there"):
+        pinned(recipe, Lock(ASSEMBLER, {step.source_key: PINS}, {}, {step.source_key: 2}), step)
+
+
+def test_a_lock_of_another_assembler_is_refused() -> None:
+    with pytest.raises(UsageError, match="assembler 99"):
+        derive(a_recipe(an_image()), [], 99, "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        oci("python:3.7"),
+        git("https://example.org/x", "0" * 40, to="/x"),
+        gdrive("abc", to="/x"),
+        hub("a/b", revision="0" * 40),
+        dockerfile("Dockerfile"),
+        run("x", network="recorded"),
+        apt("bookworm", "git", configure=True),
+        wheels("a", build=True),
+    ],
+    ids=lambda step: step.title,
+)
+def test_what_this_release_cannot_build_is_refused_by_name(step: Step) -> None:
+    with pytest.raises(NotBuiltError, match=step.kind):
+        derive_step(step, ())
