@@ -10,7 +10,8 @@
     ├── UnpinnedError               3   a pin is missing
     ├── RefusedFetchError           3   something reached for the network
     ├── CheckFailedError            4   what is there is not what was promised
-    │   └── DigestMismatchError     4   fetched bytes that are not the pinned ones
+    │   ├── DigestMismatchError     4   fetched bytes that are not the pinned ones
+    │   └── MissingBlobError        4   bytes that a record of the store needs are not there
     └── OutsideError                5   upstream, disk, device
         ├── UpstreamError           5   a server did not give what it should
         ├── OfflineError            5   needed from the network, and the network may not be used
@@ -82,6 +83,10 @@ class CheckFailedError(ReprobuildError):
 
 class DigestMismatchError(CheckFailedError):
     """Fetched bytes are not the pinned ones; they are kept under their true digest."""
+
+
+class MissingBlobError(CheckFailedError):
+    """Bytes that should be in the store are not; the message names their digest."""
 
 
 class OutsideError(ReprobuildError):
