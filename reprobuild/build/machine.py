@@ -1,0 +1,179 @@
+"""What this machine offers: each thing that the tool can use, whether it is there, what mends it.
+
+Knows nothing of how findings are shown. Changes nothing but to make the store's folder, which
+every verb would.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Literal
+
+from reprobuild.build.project import Project, host_platform
+from reprobuild.errors import ReprobuildError
+
+Status = Literal["ok", "warn", "missing"]
+
+LEAST_PYTHON = (3, 11)
+ENOUGH_SPACE = 5 * 1000**3
+"""Bytes: a small model with its Debian and Python packages."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs")
+)
+"""Types in /proc/self/mountinfo on which locks or SQLite are not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing of the machine."""
+
+    name: str
+    status: Status
+    what: str
+    """What is there, or why it is not good enough."""
+    mend: str = ""
+    """A command or an edit; empty where nothing needs mending."""
+
+
+def examine(project: Project) -> list[Finding]:
+    """Look at everything; never raises for what it finds."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _platform,
+        _python,
+        lambda: _store(project),
+        lambda: _space(project),
+        lambda: _file_system(project),
+        lambda: _sandbox(project),
+        _uid_range,
+        _uv,
+        lambda: _program("git", "git --version", "executable bits are taken from the file system instead"),
+        lambda: _program("docker", "docker --version", "not needed: the embedded engine takes its place"),
+        lambda: _program("diffoscope", "", "not needed: realize --check says less of how files differ"),
+        _pytest,
+    )
+    return [check() for check in checks]
+
+
+def _platform() -> Finding:
+    try:
+        return Finding("platform", "ok", f"{host_platform()}, Linux {os.uname().release}")
+    except ReprobuildError as error:
+        return Finding("platform", "missing", error.message, "run it on a Linux machine")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < LEAST_PYTHON:
+        return Finding("python", "missing", f"{version} is too old", "install Python 3.11 or later")
+    return Finding("python", "ok", f"{version}, {sys.executable}")
+
+
+def _store(project: Project) -> Finding:
+    try:
+        store = project.store
+    except ReprobuildError as error:
+        return Finding("store", "missing", error.message, error.hint)
+    return Finding("store", "ok", str(store.root))
+
+
+def _space(project: Project) -> Finding:
+    free = shutil.disk_usage(_existing(Path(project.settings.store))).free
+    what = f"{free / 1000**3:.1f} GB free"
+    if free < ENOUGH_SPACE:
+        return Finding("disk space", "warn", f"{what} where the store is", "reprobuild gc, or --store DIR")
+    return Finding("disk space", "ok", what)
+
+
+def _file_system(project: Project) -> Finding:
+    kind = file_system_of(project.settings.store, Path("/proc/self/mountinfo").read_text(errors="replace"))
+    if kind in NETWORK_FILE_SYSTEMS:
+        return Finding(
+            "file system",
+            "warn",
+            f"the store is on {kind}, a network file system: slow, and locks between machines may not hold",
+            "put it on a local disk: REPROBUILD_STORE=DIR, or store = … in reprobuild.toml",
+        )
+    return Finding("file system", "ok", kind or "unknown")
+
+
+def file_system_of(path: str, mounts: str) -> str:
+    """Give the type of the file system that a path is on, from the text of ``mountinfo``."""
+    real = str(_existing(Path(path)).resolve())
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].replace("\\040", " ")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, rest.split()[0]
+    return kind
+
+
+def _sandbox(project: Project) -> Finding:
+    try:
+        isolation = project.sandbox.probe()
+    except ReprobuildError as error:
+        return Finding("sandbox", "missing", error.message, error.hint)
+    if not isolation.available:
+        return Finding("sandbox", "missing", isolation.missing, isolation.hint)
+    return Finding("sandbox", "ok", isolation.name)
+
+
+def _uid_range() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("uid range", "ok", "root has one")
+    user = str(os.geteuid())
+    try:
+        import pwd
+
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        pass
+    ranges = Path("/etc/subuid").read_text() if Path("/etc/subuid").exists() else ""
+    named = any(line.split(":")[0] in (user, str(os.geteuid())) for line in ranges.splitlines())
+    if named and shutil.which("newuidmap"):
+        return Finding("uid range", "ok", f"/etc/subuid has one for {user}")
+    return Finding("uid range", "ok", "none; needed by run(…, owners=True) alone")
+
+
+def _uv() -> Finding:
+    if util.find_spec("uv") is not None or shutil.which("uv"):
+        version = metadata.version("uv") if util.find_spec("uv") is not None else shutil.which("uv")
+        return Finding("uv", "ok", str(version))
+    return Finding(
+        "uv", "warn", "not installed: wheels(…) cannot be locked", f"{sys.executable} -m pip install uv"
+    )
+
+
+def _program(name: str, command: str, without: str) -> Finding:
+    path = shutil.which(name)
+    if path is None:
+        return Finding(name, "ok", f"not installed; {without}")
+    if not command:
+        return Finding(name, "ok", path)
+    try:
+        ended = subprocess.run(command.split(), capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(name, "ok", f"{path} does not answer ({error}); {without}")
+    return Finding(name, "ok", (ended.stdout.strip().splitlines() or [path])[0])
+
+
+def _pytest() -> Finding:
+    if util.find_spec("pytest") is None:
+        mend = f"{sys.executable} -m pip install pytest"
+        return Finding("pytest", "warn", "not installed: reprobuild test leaves out recipes' own tests", mend)
+    return Finding("pytest", "ok", metadata.version("pytest"))
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

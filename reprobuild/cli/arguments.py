@@ -1,0 +1,75 @@
+"""Arguments that several verbs understand: names of recipes, ``--set``, images by name.
+
+Knows nothing of what a verb does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reprobuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from reprobuild.build.image import Realised
+    from reprobuild.build.project import Project
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def set_option(function: Function) -> Function:
+    """Add ``--set OPTION=VALUE``, as ``sets``, to a command."""
+    return click.option(
+        "--set", "sets", multiple=True, metavar="OPTION=VALUE", help="Choose an option of the recipe."
+    )(function)
+
+
+def trust_option(function: Function) -> Function:
+    """Add ``--trust`` to a command."""
+    return click.option(
+        "--trust", is_flag=True, help="Evaluate a stranger's recipe even where it cannot be isolated."
+    )(function)
+
+
+def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """Take ``NAME=VALUE`` texts apart. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"{flag} {text}: NAME=VALUE is needed", f"for example: {flag} {name or 'name'}=1"
+            )
+        if name in found:
+            raise UsageError(f"{flag} {name} is there twice")
+        found[name] = value
+    return found
+
+
+def chosen_names(project: Project, names: Sequence[str], *, everything: bool) -> list[str]:
+    """Give the recipes that were asked for, each once. Raises UsageError for none."""
+    from reprobuild.build import recipes
+
+    if everything:
+        if names:
+            raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
+        names = recipes.names(project.settings.recipes)
+    if not names:
+        known = recipes.names(project.settings.recipes)
+        raise UsageError("which recipe?", f"there are: {', '.join(known)}" if known else "--recipes DIR")
+    return list(dict.fromkeys(names))
+
+
+def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -> Realised:
+    """Give the image that a text names: a recipe's, built first if need be, or one of the store by
+    its tag or the beginning of its image ID."""
+    from reprobuild.build.find import find_image, is_reference
+    from reprobuild.build.realize import realize
+
+    if not is_reference(name):
+        return realize(project, name, pairs(sets, "--set"), trust=trust)
+    if sets:
+        raise UsageError(f"{name} is a built image: it has no options to set", "name its recipe instead")
+    return find_image(project.store, name)

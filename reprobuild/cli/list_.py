@@ -1,0 +1,53 @@
+"""``reprobuild list``: what recipes there are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from reprobuild.cli.output import document, print_json, print_text, table
+from reprobuild.cli.session import Session
+from reprobuild.cli.ui import say
+from reprobuild.errors import ReprobuildError
+
+
+@click.command("list")
+@click.pass_obj
+def command(session: Session) -> int:
+    """List the recipes that there are: name, version, whether locked and built, what they are."""
+    from reprobuild.build import recipes
+    from reprobuild.build.evaluate import evaluate
+    from reprobuild.recipe.lockfile import LOCK_FILE
+
+    project = session.project()
+    found: list[dict[str, Any]] = []
+    code = 0
+    for name in recipes.names(project.settings.recipes):
+        folder = recipes.find(project.settings.recipes, name)
+        row = {"name": name, "folder": folder, "locked": os.path.isfile(os.path.join(folder, LOCK_FILE))}
+        try:
+            recipe = evaluate(project, name, {}).recipe
+            row |= {"version": recipe.version, "summary": recipe.summary}
+        except ReprobuildError as error:
+            row |= {"version": "", "summary": "", "error": error.message}
+            code = code or error.exit_code
+        found.append(row)
+    if session.json:
+        print_json(document(recipes=found))
+        return code
+    if found:
+        rows = [
+            (
+                str(row["name"]),
+                str(row["version"]) or "?",
+                "locked" if row["locked"] else "not locked",
+                str(row["summary"] or f"error: {row['error']}".partition("\n")[0]),
+            )
+            for row in found
+        ]
+        print_text(table(rows))
+    elif not session.quiet:
+        say("no recipes here; reprobuild list --recipes DIR looks elsewhere")
+    return code

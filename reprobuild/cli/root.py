@@ -1,0 +1,178 @@
+"""The ``reprobuild`` command: the table of verbs, the options that all share, how errors end a call.
+
+A verb's module is imported when the verb is called. Knows nothing of what any verb does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from reprobuild import __version__
+from reprobuild.cli.output import print_error
+from reprobuild.cli.session import Session
+from reprobuild.cli.text import did_you_mean
+from reprobuild.errors import NotBuiltError, ReprobuildError, UsageError
+
+VERBS = {
+    "list": "what recipes there are",
+    "show": "one recipe: options, pins, predictors, realisations",
+    "lock": "write pins and outputs; the only verb that asks upstream what is current",
+    "realize": "build what is missing; print tag, image ID, input hash",
+    "predict": "run a predictor over JSON Lines",
+    "run": "a command in an image, without network",
+    "shell": "a shell in an image, or in a step as it was before it ran",
+    "test": "the predictors' examples, then the recipe's own tests",
+    "why": "which input differs between two recipes, tags or images",
+    "audit": "check what is kept against its names, pins and outputs",
+    "export": "write an image as an OCI layout or a docker archive",
+    "gc": "give space back",
+    "doctor": "what this machine offers, what is missing, the command that mends it",
+}
+"""Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
+
+LATER = ("init", "new", "publish", "pull", "load", "import", "diff", "cache")
+"""Verbs of the design that this release does not have."""
+
+MODULES = {"list": "list_", "import": "import_"}
+
+INTERRUPTED = 130
+
+
+class Root(click.Group):
+    """Finds a verb by the table, without importing the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LATER:
+            raise NotBuiltError(
+                f"the verb {cmd_name} is not in this release (reprobuild {__version__})",
+                "reprobuild --help lists what is",
+            )
+        if cmd_name not in VERBS:
+            raise UsageError(
+                f"there is no verb {cmd_name!r}",
+                did_you_mean(cmd_name, VERBS, "reprobuild --help lists them"),
+            )
+        module = importlib.import_module(f"reprobuild.cli.{MODULES.get(cmd_name, cmd_name)}")
+        found = module.command
+        assert isinstance(found, click.Command)
+        found.params.extend(shared_options())
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table: asking each command for its help would import them all.
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep a shared option in the session; what was said after the verb wins."""
+    session = context.ensure_object(Session)
+    assert parameter.name is not None
+    if value is not None and value is not False and value != ():
+        session.flags[parameter.name] = value
+
+
+def shared_options() -> list[click.Parameter]:
+    """Give the options that are understood before and after every verb."""
+    keep: dict[str, Any] = {"expose_value": False, "callback": _keep}
+    return [
+        click.Option(["--json"], is_flag=True, help="Print JSON.", **keep),
+        click.Option(["--quiet"], is_flag=True, help="Show errors and warnings alone.", **keep),
+        click.Option(["--debug"], is_flag=True, help="Show where an error came from.", **keep),
+        click.Option(["--store"], metavar="DIR", help="Where every byte lives.", **keep),
+        click.Option(
+            ["--recipes"], multiple=True, metavar="DIR", help="A folder that holds recipes.", **keep
+        ),
+        click.Option(["--offline"], is_flag=True, help="Use no network.", **keep),
+        click.Option(["--engine"], metavar="NAME", help="sandbox, docker or auto.", **keep),
+    ]
+
+
+def root() -> click.Group:
+    """Make the ``reprobuild`` command."""
+    version = click.version_option(__version__, message="reprobuild %(version)s")
+    group = Root(
+        name="reprobuild",
+        params=shared_options(),
+        help="Published models, pinned to the byte, built without a network, predicted with offline.",
+        epilog="reprobuild VERB --help says more. A recipe is named NAME, a predictor NAME/PREDICTOR.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        no_args_is_help=True,
+        subcommand_metavar="VERB …",
+    )
+    return version(group)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one call; give its exit code. Nothing but a bug gets out of here as an exception."""
+    session = Session()
+    try:
+        code = root().main(
+            list(arguments) or ["--help"],
+            prog_name="reprobuild",
+            standalone_mode=False,
+            obj=session,
+            windows_expand_args=False,
+        )
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): Python would complain while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _end(_from_click(error), session, arguments)
+    except ReprobuildError as error:
+        return _end(error, session, arguments)
+    except OSError as error:
+        return _end(_from_system(error), session, arguments)
+    except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback for a person
+        unexpected = ReprobuildError(
+            f"a fault in reprobuild itself: {type(error).__name__}: {error}",
+            "run it again with --debug, and report what that shows",
+        )
+        return _end(unexpected, session, arguments)
+
+
+def _end(error: ReprobuildError, session: Session, arguments: Sequence[str]) -> int:
+    # A fault in the arguments may have come before --debug or --json was read.
+    if session.debug or "--debug" in arguments:
+        traceback.print_exc()
+    try:
+        print_error(error, as_json=session.json or "--json" in arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return error.exit_code
+
+
+def _from_click(error: click.ClickException) -> ReprobuildError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "reprobuild"
+    message = error.format_message().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], f"{path} --help")
+
+
+def _from_system(error: OSError) -> ReprobuildError:
+    from reprobuild.errors import OutsideError
+
+    named = f"{error.filename}: " if error.filename else ""
+    hints = {
+        28: "reprobuild gc gives space back",
+        13: "look at who owns it",
+        122: "reprobuild gc gives space back",
+    }
+    return OutsideError(f"{named}{error.strerror or error}", hints.get(error.errno or 0, ""))

@@ -1,0 +1,74 @@
+"""What every verb is handed: the global options, the settings they lead to, where to print.
+
+Knows nothing of any verb.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from reprobuild import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reprobuild.build.project import Project
+    from reprobuild.cli.ui import Screen
+
+
+@dataclass
+class Session:
+    """One call of the command line."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Global options as they were given, before the verb or after it."""
+
+    @property
+    def json(self) -> bool:
+        """Whether stdout gets JSON."""
+        return bool(self.flags.get("json"))
+
+    @property
+    def quiet(self) -> bool:
+        """Whether stderr gets errors and warnings alone."""
+        return bool(self.flags.get("quiet"))
+
+    @property
+    def debug(self) -> bool:
+        """Whether an error shows its traceback."""
+        return bool(self.flags.get("debug"))
+
+    @cached_property
+    def settings(self) -> settings.Settings:
+        """The settings that hold here. Raises UsageError."""
+        named = {name: self.flags.get(name) for name in ("store", "engine")}
+        if self.flags.get("offline"):
+            named["offline"] = True
+        if self.flags.get("recipes"):
+            named["recipes"] = self.flags["recipes"]
+        return settings.load(named, os.environ, os.getcwd())
+
+    @contextmanager
+    def working(self) -> Iterator[Project]:
+        """Give the project, with a screen that draws what it tells while the block lasts."""
+        from reprobuild.build.project import Project
+
+        with self.screen() as screen:
+            yield Project(self.settings, screen.tell)
+
+    def project(self) -> Project:
+        """Give the project where nothing is drawn but what the verb prints."""
+        from reprobuild.build.project import Project
+
+        return Project(self.settings)
+
+    def screen(self) -> Screen:
+        """Give the screen that work is drawn on, to be used in a ``with`` block."""
+        from reprobuild.cli.ui import screen_for
+
+        return screen_for(sys.stderr, os.environ, quiet=self.quiet)

@@ -1,0 +1,48 @@
+"""``reprobuild shell``: a shell in an image, or in a step as it was before it ran."""
+
+from __future__ import annotations
+
+import click
+
+from reprobuild.cli.arguments import image_of, pairs, set_option, trust_option
+from reprobuild.cli.session import Session
+from reprobuild.cli.ui import say
+
+
+@click.command("shell")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--at", metavar="STEP", help="The tree before a step: its number, from 1, or a part of its title."
+)
+@set_option
+@trust_option
+@click.pass_obj
+def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], trust: bool) -> int:
+    """Open a shell in a recipe's image: no network, changes are lost.
+
+    With --at, in the tree that a step found: where one failed, its command can be tried by hand.
+    """
+    from reprobuild.build.image import checked_out
+    from reprobuild.engine.protocol import Command
+
+    shell = ("/bin/sh",)
+    with session.working() as project:
+        engine = project.engine
+        if at is None:
+            realised = image_of(project, name, sets, trust=trust)
+            place = checked_out(project.store, realised)
+            command = Command(argv=shell, env=realised.env, workdir=realised.workdir, terminal=True)
+            what = realised.tag
+        else:
+            from reprobuild.build.derive import derive_recipe
+            from reprobuild.build.step import before_step
+
+            derived = derive_recipe(project, name, pairs(sets, "--set"), trust=trust)
+            before = before_step(project, derived, at)
+            place = project.store.checkouts.lay_out(before.layers)
+            command = before.command(shell)
+            what = f"{name} before {before.title}"
+    if not session.quiet:
+        say(f"{what}: no network inside, changes are lost; exit leaves")
+    with place as checkout:
+        return engine.run(checkout, command).exit_code

@@ -1,0 +1,230 @@
+"""What a person sees while work goes on: bars on a terminal, plain lines elsewhere; stderr alone.
+
+The only module that knows rich, which is imported where a terminal is drawn on. Knows nothing of the
+work: it draws events (``reprobuild.events``).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Protocol
+
+from reprobuild import events
+from reprobuild.cli.text import count_text, seconds_text, size_text, visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PAUSE = 5.0
+"""Seconds between two plain lines that say how far predictions are."""
+
+
+class Screen(Protocol):
+    """Where events are drawn while a ``with`` block lasts."""
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def tell(self, event: events.Event) -> None:
+        """Draw an event; may be called from any thread."""
+
+
+def screen_for(stream: IO[str], environment: Mapping[str, str], *, quiet: bool) -> Screen:
+    """Choose how to draw: nothing where quiet, bars on a terminal that can, lines elsewhere."""
+    if quiet:
+        return QuietScreen(stream)
+    if stream.isatty() and environment.get("TERM", "dumb") not in ("", "dumb"):
+        return LiveScreen(stream, colour=not environment.get("NO_COLOR"))
+    return PlainScreen(stream)
+
+
+def line_of(event: events.Event) -> str:
+    """Give the plain line of an event, control characters made visible; ``""`` where it has none."""
+    match event:
+        case events.FetchFinished(name, size):
+            return visible(f"fetched {name} ({size_text(size)})")
+        case events.StepFinished(recipe, index, count, title, status, seconds):
+            took = f" in {seconds_text(seconds)}" if status != "reused" else ""
+            return visible(f"{recipe} [{index}/{count}] {title}: {status}{took}")
+        case events.OutputLine(text):
+            return "  | " + visible(text.rstrip("\r\n"))
+        case events.Note(text):
+            return visible(f"note: {text}")
+        case events.Warned(text, hint):
+            return visible(f"warning: {text}" + (f"\nhint: {hint}" if hint else ""))
+        case events.ItemsProgressed(done, count, cached):
+            return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache"
+        case _:
+            return ""
+
+
+class QuietScreen:
+    """Draws warnings alone."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> QuietScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def tell(self, event: events.Event) -> None:
+        """Draw a warning; drop all else."""
+        if isinstance(event, events.Warned):
+            print(line_of(event), file=self._stream, flush=True)
+
+
+class PlainScreen:
+    """Draws a line for what has been done; reads well in a log."""
+
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = clock()
+
+    def __enter__(self) -> PlainScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def tell(self, event: events.Event) -> None:
+        """Write the event's line, if it has one."""
+        with self._lock:
+            if isinstance(event, events.ItemsProgressed):
+                if self._clock() - self._last < PAUSE:
+                    return
+                self._last = self._clock()
+            if line := line_of(event):
+                print(line, file=self._stream, flush=True)
+
+
+class LiveScreen:
+    """Draws bars for what is going on, and a lasting line for what has been done."""
+
+    def __init__(self, stream: IO[str], *, colour: bool) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        class Amount(DownloadColumn):
+            """Bytes of a download, records of a prediction, nothing for a step."""
+
+            def render(self, task):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+                from rich.text import Text
+
+                if task.fields.get("unit") == "bytes":
+                    return super().render(task)
+                return Text(str(task.fields.get("amount", "")), style="progress.download")
+
+        class Bar(BarColumn):
+            """A bar where the end is known; nothing for a step."""
+
+            def render(self, task):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+                return super().render(task) if task.fields.get("unit") else ""
+
+        self._console = Console(file=stream, no_color=not colour, highlight=False, soft_wrap=True)
+        self._progress: Progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            Bar(bar_width=24),
+            Amount(),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            refresh_per_second=8,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LiveScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def tell(self, event: events.Event) -> None:
+        """Move a bar, or write a lasting line."""
+        with self._lock:
+            self._draw(event)
+
+    def _draw(self, event: events.Event) -> None:
+        match event:
+            case events.FetchStarted(name, size):
+                self._start("fetch " + name, f"fetch {name}", total=size, unit="bytes")
+            case events.FetchProgressed(name, received):
+                if (task := self._tasks.get("fetch " + name)) is not None:
+                    self._progress.update(task, completed=received)
+            case events.FetchFinished(name, _):
+                self._end("fetch " + name)
+            case events.StepStarted(recipe, index, count, title):
+                self._start(f"{recipe} {index}", f"{recipe} [{index}/{count}] {title}", total=None)
+            case events.StepFinished(recipe, index):
+                self._end(f"{recipe} {index}")
+                self._end("output")
+                self._line(line_of(event), "dim" if event.status == "reused" else "green")
+            case events.OutputLine(text):
+                self._start("output", "| " + text.rstrip("\r\n")[:200], total=None)
+            case events.ItemsProgressed(done, count, cached):
+                shown = f"{done:,}/{count:,}" + (f" ({cached:,} cached)" if cached else "")
+                self._start("items", "predict", total=count, unit="items", amount=shown, completed=done)
+            case events.Warned():
+                self._line(line_of(event), "yellow")
+            case events.Note():
+                self._line(line_of(event), "")
+
+    def _line(self, line: str, style: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(line, style=style))
+
+    def _start(
+        self,
+        key: str,
+        description: str,
+        *,
+        total: int | None,
+        unit: str = "",
+        amount: str = "",
+        completed: int = 0,
+    ) -> None:
+        shown = visible(description).replace("\n", " ")
+        task = self._tasks.get(key)
+        if task is None:
+            self._tasks[key] = self._progress.add_task(
+                shown, total=total, completed=completed, unit=unit, amount=amount
+            )
+        else:
+            self._progress.update(task, description=shown, total=total, completed=completed, amount=amount)
+
+    def _end(self, key: str) -> None:
+        if (task := self._tasks.pop(key, None)) is not None:
+            self._progress.remove_task(task)
+
+
+def say(text: str) -> None:
+    """Write a line for people to stderr, control characters made visible."""
+    print(visible(text), file=sys.stderr, flush=True)
