@@ -145,9 +145,9 @@ def _compare(store_a: Store, a: Realised, store_b: Store, b: Realised) -> Iterat
             one = "first" if title in titles_a else "second"
             yield FileDifference(title, "", f"a layer in the {one} build only", "")
         return
-    for title, one, other in zip(titles_a, layers_a, layers_b, strict=True):
-        if one != other:
-            yield from _compare_layers(title, store_a, one, store_b, other)
+    for title, first, second in zip(titles_a, layers_a, layers_b, strict=True):
+        if first != second:
+            yield from _compare_layers(title, store_a, first, store_b, second)
 
 
 def _compare_layers(
@@ -199,7 +199,7 @@ _DIGITS = re.compile(rb"\d+")
 
 
 def find_cause(path: str, a: bytes, b: bytes) -> str:
-    """Guess why two bodies of one path differ: ``time stamp``, ``byte code``, ``order``, ``random``, or ``""``."""
+    """Guess why two bodies of one path differ: one of the causes of FileDifference, or ``""``."""
     if path.endswith((".pyc", ".pyo")):
         return "byte code"
     if a[:2] == b[:2] == b"\x1f\x8b" and a[:4] + a[8:] == b[:4] + b[8:]:

@@ -85,7 +85,7 @@ def _evaluate_afresh(
             _unisolated(scratch, name, options)
         else:
             raise EngineError(
-                f"{name} is not a recipe of your project, and it cannot be isolated here: {isolation.missing}",
+                f"{name} is no recipe of your project, and cannot be isolated here: {isolation.missing}",
                 f"{isolation.hint}; or, if you trust its author: --trust",
             )
         answer = json.loads((scratch / "out" / "answer.json").read_bytes())

@@ -44,7 +44,7 @@ def check_outputs(store: Store, derived: Derived, realised: Realised) -> bool:
     raise CheckFailedError(
         "\n".join(lines),
         f"find out whether it builds alike twice: reprobuild realize {name} --check; if recipe.lock was "
-        f"edited by mistake, restore it from version control; to accept what was built: reprobuild lock {name}",
+        f"edited by mistake, restore it; to accept what was built: reprobuild lock {name}",
     )
 
 

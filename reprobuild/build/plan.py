@@ -75,7 +75,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
     if recall_image(project.store, derived.derivation.input_hash) is not None:
         steps = [PlannedStep(one.step.title, "reuse") for one in derived.steps]
         return Plan(derived.recipe.name, derived.tag, derived.derivation.input_hash, tuple(steps), ())
-    assembler = Assembler(project, derived.recipe)
+    assembler = Assembler(project, derived.recipe, derived.folder)
     for one in derived.steps:
         made = None if tree is None else assembler.recall(one, tree)
         if made is not None:

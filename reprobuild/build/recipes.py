@@ -32,7 +32,7 @@ def is_name(name: str) -> bool:
 
 def names(folders: tuple[str, ...]) -> list[str]:
     """Give the names of all recipes, sorted."""
-    found = set()
+    found: set[str] = set()
     for folder in folders:
         try:
             listed = os.listdir(folder)

@@ -122,7 +122,7 @@ def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platfor
     """Join the parts into a derivation. Raises UsageError for another assembler's lock."""
     if assembler != ASSEMBLER:
         raise UsageError(
-            f"recipe.lock of {recipe.name} was written for assembler {assembler}; this release has {ASSEMBLER}",
+            f"recipe.lock of {recipe.name} is for assembler {assembler}; this release has {ASSEMBLER}",
             f"write it anew: reprobuild lock {recipe.name}",
         )
     return Derivation(
