@@ -177,7 +177,7 @@ class Assembler:
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
-                capture = StoreCapture(group)
+                capture = StoreCapture(self._store, group)
                 result = self._project.engine.run(
                     checkout,
                     self.command(step),
@@ -188,8 +188,8 @@ class Assembler:
                 normal = capture.normal_form(tree, owners=step.owners)
                 layer = difference(tree, normal.tree)
                 self._remember(group, key, "run", layer, {"seconds": round(result.seconds, 3)})
-            for note in normal.notes:
-                self._project.tell(Note(f"{step.title}: {note}"))
+            for dropped in normal.dropped:
+                self._project.tell(Note(f"{step.title}: /{dropped.path} is not kept: {dropped.reason}"))
             return layer
 
     def _check(self, step: Run, result: Result) -> None:

@@ -15,7 +15,7 @@ from reprobuild.build.derive import Derived
 from reprobuild.canonical import canonical_digest
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT, Isolation
-from reprobuild.oci.image import Image, LayerReference
+from reprobuild.oci.image import LayerReference, make_image
 from reprobuild.oci.tar import write_layer
 from reprobuild.recipe.codec import predictors_from_json, predictors_to_json
 from reprobuild.recipe.predictors import Json, Predictor
@@ -160,9 +160,9 @@ def write_image(
     )
     predictors = predictors_to_json(recipe.image.predictors)
     env = {**ENVIRONMENT, **recipe.image.env}
-    image = Image(
+    image = make_image(
+        references,
         platform=derived.platform,
-        layers=references,
         env=env,
         workdir=recipe.image.workdir,
         predictors=predictors,
@@ -171,7 +171,7 @@ def write_image(
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)
         sources = [str(pin.sha256) for step in derived.steps for pin in step.pins]
-        listings = [str(reference.layer) for reference in references]
+        listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         record = {
             "kind": "image",
             "blobs": sorted({str(config), str(derivation), *listings, *sources}),
@@ -184,15 +184,7 @@ def write_image(
             "image_id": str(image.image_id),
             "config": str(config),
             "derivation": str(derivation),
-            "layers": [
-                {
-                    "step": reference.step,
-                    "layer": str(reference.layer),
-                    "diff_id": str(reference.diff_id),
-                    "size": reference.size,
-                }
-                for reference in references
-            ],
+            "layers": [reference.to_json() for reference in references],
             "env": env,
             "workdir": recipe.image.workdir,
             "predictors": predictors,

@@ -16,16 +16,12 @@ from reprobuild.build.image import Realised, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.plan import make_plan
 from reprobuild.build.project import Project
-from reprobuild.errors import UsageError
 from reprobuild.events import StepFinished, StepStarted
 from reprobuild.recipe.predictors import Json
 from reprobuild.tree import Layer, Tree
 
 if TYPE_CHECKING:
     from reprobuild.fetch.download import Download
-
-MOST_LAYERS = 120
-"""Layers that Docker's overlay driver takes (127), with room for what is built on top."""
 
 
 def realize(
@@ -39,7 +35,7 @@ def realize(
     derived = derive_recipe(project, name, options or {}, trust=trust)
     realised = realise(project, derived)
     check_outputs(project.store, derived, realised)
-    project.store.roots.set(name, derived.derivation.input_hash, why="realized")
+    project.store.roots.set(name, [derived.derivation.input_hash], "realized")
     return realised
 
 
@@ -56,11 +52,6 @@ def realise(project: Project, derived: Derived) -> Realised:
         fetch(project, plan.downloads)
         made = list(build(project, derived))
         layers = [(title, one.layer) for title, one in made if one.layer]
-        if len(layers) > MOST_LAYERS:
-            raise UsageError(
-                f"{derived.recipe.name} has {len(layers)} layers, and Docker takes {MOST_LAYERS}",
-                "join steps: several commands in one run(…), several packages in one apt(…)",
-            )
         isolation = project.sandbox.probe()
         realised = write_image(store, derived, layers, project.sandbox.name, isolation)
     status = ["reused" if one.is_reused else "built" for _, one in made if one.layer]

@@ -75,7 +75,7 @@ def _last_realised(project: Project, name: str) -> Side:
         )
     project.recipe_folder(name)
     root = project.store.roots.get(name)
-    record = None if root is None else project.store.realisations.get(root.key)
+    record = None if root is None else project.store.realisations.get(root.keys[0])
     if record is None:
         raise UsageError(f"{name} was not realized here before", f"reprobuild realize {name}")
     image = image_from_record(record)

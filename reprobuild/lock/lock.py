@@ -74,7 +74,7 @@ def lock(
     is_written = before is None or not path.is_file() or path.read_text() != text
     if is_written:
         _write(path, text)
-    project.store.roots.set(name, derived.derivation.input_hash, why="locked")
+    project.store.roots.set(name, [derived.derivation.input_hash], "locked")
     return Locked(realised, path, tuple(_changes(before, after)), is_written)
 
 

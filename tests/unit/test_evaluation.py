@@ -90,13 +90,14 @@ def test_a_whole_recipe_survives_its_json(tmp_path: Path) -> None:
             id="version",
         ),
         pytest.param(
-            "import os\nfrom reprobuild import recipe\n@recipe(version='1')\ndef a(): return os.environ['NOPE_X']",
+            "import os\nfrom reprobuild import recipe\n@recipe(version='1')\ndef a(): os.environ['NOPE_X']",
             "recipe.py:4: KeyError",
             id="environment",
         ),
         pytest.param(
             "from reprobuild import image, predictor, recipe, run\n@recipe(version='1')\ndef a():\n"
-            "  return image(run('x'), predictors={'default': predictor('x', inputs={'a': str}, outputs={'b': str})})",
+            "  return image(run('x'), predictors={'default': predictor('x', inputs={'a': str},"
+            " outputs={'b': str})})",
             "needs {input} and {output}",
             id="predictor-files",
         ),
