@@ -38,6 +38,8 @@ class Made:
     layer: Layer
     tree: Tree
     is_reused: bool
+    records: tuple[Digest, ...] = ()
+    """Keys of what is remembered of it."""
 
 
 class Assembler:
@@ -57,19 +59,23 @@ class Assembler:
         """Give what a step came to before, if everything of it is still in the store. No effects."""
         step = derived.step
         if isinstance(step, Run):
-            layer = self._recall_layer(self._run_key(derived, tree))
-            return None if layer is None else Made(layer, apply(tree, layer), True)
+            key = self._run_key(derived, tree)
+            layer = self._recall_layer(key)
+            return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
         entries = self._recall_placed(derived, tree)
         if entries is None:
             return None
         placed = overlay(tree, entries)
+        records = self._placement_records(derived, tree)
         sources = self._to_compile(derived, placed, entries)
         if sources:
-            compiled = self._recall_layer(self._bytecode_key(placed, sources))
+            key = self._bytecode_key(placed, sources)
+            compiled = self._recall_layer(key)
             if compiled is None:
                 return None
             placed = apply(placed, compiled)
-        return Made(difference(tree, placed), placed, True)
+            records.append(key)
+        return Made(difference(tree, placed), placed, True, tuple(records))
 
     def make(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Made:
         """Make a step's layer on a tree, which the layers ``below`` make.
@@ -79,21 +85,27 @@ class Assembler:
         """
         step = derived.step
         if isinstance(step, Run):
+            key = self._run_key(derived, tree)
             layer = self._run(derived, tree, below)
-            return Made(layer, apply(tree, layer), False)
+            return Made(layer, apply(tree, layer), False, (key,))
         entries = self._place(derived, tree)
         placed = overlay(tree, entries)
+        records = self._placement_records(derived, tree)
         sources = self._to_compile(derived, placed, entries)
         if sources:
+            records.append(self._bytecode_key(placed, sources))
             compiled = self._compile(placed, sources, [*below, difference(tree, placed)])
             placed = apply(placed, compiled)
-        return Made(difference(tree, placed), placed, False)
+        return Made(difference(tree, placed), placed, False, tuple(records))
 
     # Placing: a function of the pins and a few facts of the tree below.
 
     def _placement_key(self, derived: DerivedStep, tree: Tree) -> Digest:
         facts = kinds.placer(derived.step.kind).facts(derived.step, tree, self._store)
         return canonical_digest({"placement": ASSEMBLER, "step": dict(derived.value), "facts": facts})
+
+    def _placement_records(self, derived: DerivedStep, tree: Tree) -> list[Digest]:
+        return [] if isinstance(derived.step, Files) else [self._placement_key(derived, tree)]
 
     def _recall_placed(self, derived: DerivedStep, tree: Tree) -> tuple[Entry, ...] | None:
         if isinstance(derived.step, Files):

@@ -6,7 +6,7 @@ Knows nothing of how layers are made.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from reprobuild.build.derive import Derived
 from reprobuild.canonical import canonical_digest
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import ENVIRONMENT, Isolation
+from reprobuild.engine.protocol import ENVIRONMENT
 from reprobuild.oci.image import LayerReference, make_image
 from reprobuild.oci.tar import write_layer
 from reprobuild.recipe.codec import predictors_from_json, predictors_to_json
+from reprobuild.recipe.derivation import ASSEMBLER
 from reprobuild.recipe.predictors import Json, Predictor
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
@@ -106,7 +107,7 @@ def read_tree(store: Store, realised: Realised) -> Tree:
 @contextmanager
 def checked_out(store: Store, realised: Realised) -> Iterator[Checkout]:
     """Lay an image's tree out for engines, as long as the context lasts."""
-    with store.checkouts.lay_out(read_layers(store, realised)) as checkout:
+    with store.checkouts.lay_out([layer.listing for layer in realised.layers]) as checkout:
         yield checkout
 
 
@@ -145,11 +146,18 @@ def image_from_record(record: Mapping[str, Json]) -> Realised:
 
 
 def write_image(
-    store: Store, derived: Derived, layers: Sequence[tuple[str, Layer]], engine: str, isolation: Isolation
+    store: Store,
+    derived: Derived,
+    layers: Sequence[tuple[str, Layer]],
+    records: Iterable[Digest],
+    *,
+    engine: str,
+    isolation: str,
 ) -> Realised:
     """Write an image down: config, diff_ids, and the realisation that makes them count.
 
-    ``layers``: the titles of their steps and the layers, lowest first, none of them empty.
+    ``layers``: the titles of their steps and the layers, lowest first, none of them empty;
+    ``records``: the keys of what is remembered of the steps.
     """
     recipe = derived.recipe
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -170,11 +178,14 @@ def write_image(
     with store.transaction() as group:
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)
-        sources = [str(pin.sha256) for step in derived.steps for pin in step.pins]
+        pins = {pin.sha256 for step in derived.steps for pin in step.pins}
+        sources = [str(digest) for digest in pins if group.has(digest)]
+        diffs = [diff_key(layer) for _, layer in layers]
         listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         record = {
             "kind": "image",
             "blobs": sorted({str(config), str(derivation), *listings, *sources}),
+            "records": sorted({str(key) for key in (*records, *diffs)}),
             "recipe": recipe.name,
             "version": recipe.version,
             "tag": derived.tag,
@@ -189,15 +200,20 @@ def write_image(
             "workdir": recipe.image.workdir,
             "predictors": predictors,
             "engine": engine,
-            "isolation": isolation.name,
+            "isolation": isolation,
         }
         group.record(derived.derivation.input_hash, record)
     return image_from_record(record)
 
 
+def diff_key(layer: Layer) -> Digest:
+    """Give the key under which a layer's ``diff_id`` is remembered."""
+    return canonical_digest({"diff": ASSEMBLER, "layer": str(layer.digest)})
+
+
 def diff_id(store: Store, layer: Layer) -> tuple[Digest, int]:
     """Give the digest and the size in bytes of a layer's tar stream, remembered."""
-    key = canonical_digest({"diff": str(layer.digest)})
+    key = diff_key(layer)
     record = store.realisations.get(key)
     if record is not None:
         return Digest.parse(record["diff_id"]), int(record["size"])

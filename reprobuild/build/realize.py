@@ -52,8 +52,14 @@ def realise(project: Project, derived: Derived) -> Realised:
         fetch(project, plan.downloads)
         made = list(build(project, derived))
         layers = [(title, one.layer) for title, one in made if one.layer]
-        isolation = project.sandbox.probe()
-        realised = write_image(store, derived, layers, project.sandbox.name, isolation)
+        realised = write_image(
+            store,
+            derived,
+            layers,
+            [key for _, one in made for key in one.records],
+            engine=project.engine.name,
+            isolation=project.engine.probe().name,
+        )
     status = ["reused" if one.is_reused else "built" for _, one in made if one.layer]
     return replace(
         realised,
