@@ -31,7 +31,7 @@ from reprobuild.errors import (
     UpstreamError,
 )
 from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, Tell, Warned
-from reprobuild.fetch.partial import FOLDER, Partial, Stopped
+from reprobuild.fetch.partial import Partial, Stopped
 
 if TYPE_CHECKING:
     from reprobuild.fetch.http import Http, Response
@@ -183,8 +183,6 @@ class _Crew:
         self._http = http or self._own_http
         self._shared = _Shared()
         self._todo = iter(range(len(downloads)))
-        self._folder = store.root / "tmp" / FOLDER
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"fetch-{number}", daemon=True)
             for number in range(jobs)
@@ -243,8 +241,7 @@ class _Crew:
         try:
             with self._store.transaction() as group:
                 for partial in partials:
-                    with open(partial.path, "rb", buffering=0) as file:
-                        group.add_stream(file)
+                    group.adopt(partial.path, partial.digest)
             for partial in partials:
                 partial.discard()
         finally:
@@ -270,7 +267,7 @@ class _Crew:
         failures: list[ReprobuildError] = []
         for url in download.urls:
             name = download.sha256.hex if download.sha256 else "url-" + Digest.of(url.encode()).hex
-            partial = Partial.open(self._folder, name, lambda: self._is_needed(download))
+            partial = Partial.open(self._store.partial(name), lambda: self._is_needed(download))
             if partial is None:
                 assert download.sha256 is not None
                 size = self._store.blobs.size(download.sha256)

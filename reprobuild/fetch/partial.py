@@ -2,8 +2,8 @@
 
 Knows nothing of HTTP beyond the two validators that it remembers, nor of what the bytes should be.
 
-A partial lies below the store's ``tmp/partial/``, named after its pin or its address. Whoever opens
-it holds its lock, and hashes what is there before anything is added.
+A partial lies where ``Store.partial`` says, named after its pin or its address. Whoever opens it holds
+its lock, and hashes what is there before anything is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import OutsideError
 
-FOLDER = "partial"
 LOCK_SECONDS = 0.1
 """Between two looks at a partial that another process holds."""
 
@@ -44,12 +43,11 @@ class Partial:
             self.size += count
 
     @classmethod
-    def open(cls, folder: Path, name: str, is_needed: Callable[[], bool]) -> Partial | None:
+    def open(cls, path: Path, is_needed: Callable[[], bool]) -> Partial | None:
         """Open and lock a partial, waiting while another process holds it.
 
         ``is_needed`` is asked again after each wait; None where it says no.
         """
-        path = folder / name
         waiting = threading.Event()
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -118,6 +118,24 @@ class Transaction:
         """Begin a blob of unknown digest; ``resume``: a file of ``Store.partial`` to go on from."""
         return BlobWriter(self, None if resume is None else str(resume))
 
+    def adopt(self, path: Path, digest: Digest) -> None:
+        """Take over a file of ``Store.partial`` whose bytes the caller has hashed; it is moved, not copied."""
+        try:
+            descriptor = _open_partial(str(path))
+            try:
+                self._finish(descriptor)
+            finally:
+                os.close(descriptor)
+            if self.has(digest):
+                os.unlink(path)
+                return
+            number, place = self._create()
+            os.close(number)
+            os.replace(path, place)
+        except OSError as error:
+            raise self._trouble(error) from error
+        self._join(digest, place)
+
     def record(self, key: Digest, record: Mapping[str, Any]) -> None:
         """Add a realisation: written when all blobs of the group are in the store.
 
