@@ -1,0 +1,76 @@
+"""A step as it was before it ran: the layers below it, and the world of its command.
+
+Knows nothing of shells or screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reprobuild.build.assemble import Assembler
+from reprobuild.build.derive import Derived
+from reprobuild.build.plan import missing_downloads
+from reprobuild.build.project import Project
+from reprobuild.build.realize import fetch, make_step
+from reprobuild.engine.protocol import Command
+from reprobuild.errors import UsageError
+from reprobuild.recipe.recipe import Image
+from reprobuild.recipe.steps import Run
+from reprobuild.tree import Layer, Tree
+
+
+@dataclass(frozen=True)
+class BeforeStep:
+    """What a step finds."""
+
+    title: str
+    layers: tuple[Layer, ...]
+    """Of the steps below, lowest first."""
+    world: Command
+    """The step's command where it is a ``run``; else one with the image's environment."""
+
+    def command(self, argv: tuple[str, ...]) -> Command:
+        """Give another command in the same world, with the caller's terminal."""
+        return replace(self.world, argv=argv, terminal=True)
+
+
+def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
+    """Make what is below a step, if it is not there; ``which``: its number from 1, or a part of its title.
+
+    Raises UsageError where no step, or more than one, fits, and what building raises.
+    """
+    index = find_step(derived, which)
+    assembler = Assembler(project, derived.recipe, derived.folder)
+    tree, layers = Tree(), list[Layer]()
+    for number in range(1, index):
+        one = derived.steps[number - 1]
+        if assembler.recall(one, tree) is None:
+            fetch(project, missing_downloads(project, one))
+        made = make_step(project, assembler, derived, number, tree, layers)
+        tree = made.tree
+        if made.layer:
+            layers.append(made.layer)
+    step = derived.steps[index - 1].step
+    return BeforeStep(
+        step.title,
+        tuple(layers),
+        assembler.command(step) if isinstance(step, Run) else _world(derived.recipe.image),
+    )
+
+
+def find_step(derived: Derived, which: str) -> int:
+    """Give the number of a step, from 1."""
+    titles: Mapping[int, str] = {number: one.step.title for number, one in enumerate(derived.steps, start=1)}
+    if which.isdecimal() and int(which) in titles:
+        return int(which)
+    found = [number for number, title in titles.items() if which in title]
+    if len(found) == 1:
+        return found[0]
+    shown = "; ".join(f"{number}: {title}" for number, title in titles.items())
+    problem = "several steps fit" if found else "no step fits"
+    raise UsageError(f"{derived.recipe.name}: {problem} {which!r}", f"its steps: {shown}")
+
+
+def _world(image: Image) -> Command:
+    return Command(argv=(), env=image.env, workdir=image.workdir)
