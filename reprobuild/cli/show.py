@@ -1,0 +1,116 @@
+"""``reprobuild show``: one recipe: options, pins, predictors, realisations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reprobuild.cli.arguments import pairs, set_option, trust_option
+from reprobuild.cli.output import document, print_json, print_text, table
+from reprobuild.cli.session import Session
+from reprobuild.cli.text import count_text, size_text
+
+if TYPE_CHECKING:
+    from reprobuild.build.evaluate import Evaluated
+    from reprobuild.build.image import Realised
+    from reprobuild.recipe.lockfile import Lock
+    from reprobuild.recipe.predictors import Predictor
+
+
+@click.command("show")
+@click.argument("name", metavar="NAME")
+@set_option
+@trust_option
+@click.pass_obj
+def command(session: Session, name: str, sets: tuple[str, ...], trust: bool) -> int:
+    """Show a recipe: its options, steps and pins, predictors, and the images of it that are here."""
+    from reprobuild.build.derive import lock_of
+    from reprobuild.build.evaluate import evaluate
+    from reprobuild.build.find import images
+
+    project = session.project()
+    evaluated = evaluate(project, name, pairs(sets, "--set"), trust=trust)
+    lock = lock_of(evaluated.folder, name)
+    built = sorted(
+        (image for image in images(project.store) if image.recipe == name), key=lambda image: image.tag
+    )
+    value = describe(evaluated, lock, built)
+    if session.json:
+        print_json(value)
+    else:
+        print_text("\n".join(lines_of(value)))
+    return 0
+
+
+def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised]) -> dict[str, Any]:
+    """Give what there is to say of a recipe, as a document."""
+    recipe = evaluated.recipe
+    steps = []
+    for step in recipe.image.steps:
+        row: dict[str, Any] = {"kind": step.kind, "title": step.title, "where": str(step.where)}
+        if step.is_source:
+            pins = None if lock is None else lock.sources.get(step.source_key)
+            row["pins"] = (
+                None if pins is None else {"count": len(pins), "size": sum(pin.size for pin in pins)}
+            )
+        steps.append(row)
+    return document(
+        recipe=recipe.name,
+        version=recipe.version,
+        summary=recipe.summary,
+        folder=str(evaluated.folder),
+        options={
+            name: {"type": option.type, "default": option.default, "chosen": recipe.chosen.get(name)}
+            for name, option in recipe.options.items()
+        },
+        steps=steps,
+        predictors={name: _predictor(one) for name, one in recipe.image.predictors.items()},
+        images=[
+            {"tag": image.tag, "image_id": str(image.image_id), "options": dict(image.options)}
+            for image in built
+        ],
+    )
+
+
+def _predictor(one: Predictor) -> dict[str, Any]:
+    return {
+        "command": one.command,
+        "inputs": dict(one.inputs),
+        "outputs": dict(one.outputs),
+        "protocol": one.protocol,
+        "scope": one.scope,
+        "parameters": {name: parameter.default for name, parameter in one.parameters.items()},
+        "examples": len(one.examples),
+    }
+
+
+def lines_of(value: dict[str, Any]) -> list[str]:
+    """Write the document for people."""
+    lines = [f"{value['recipe']} {value['version']}: {value['summary']}", f"  {value['folder']}"]
+    if value["options"]:
+        lines.append("options (--set OPTION=VALUE)")
+        for name, option in value["options"].items():
+            lines.append(f"  {name}={option['chosen']}  ({option['type']}, by default {option['default']})")
+    lines.append("steps")
+    rows = [(f"  {number}", step["title"], _pins(step)) for number, step in enumerate(value["steps"], 1)]
+    lines += table(rows).split("\n")
+    if value["predictors"]:
+        lines.append("predictors")
+    for name, one in value["predictors"].items():
+        inputs = ", ".join(f"{key}: {kind}" for key, kind in one["inputs"].items())
+        outputs = ", ".join(f"{key}: {kind}" for key, kind in one["outputs"].items())
+        lines.append(f"  {name}({inputs}) → {outputs}")
+        given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
+        lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}")
+    lines.append("images here" if value["images"] else "no image here")
+    lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
+    return lines
+
+
+def _pins(step: dict[str, Any]) -> str:
+    if "pins" not in step:
+        return ""
+    if step["pins"] is None:
+        return "not pinned"
+    return f"{count_text(step['pins']['count'], 'pin')}, {size_text(step['pins']['size'])}"
