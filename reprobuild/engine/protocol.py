@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
+from reprobuild.oci.changes import RawChange as RawChange
+from reprobuild.oci.changes import RawKind as RawKind
 from reprobuild.store.checkouts import Checkout
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -28,30 +30,6 @@ def thread_environment(threads: int) -> dict[str, str]:
     """Give the variables that tell numeric libraries how many threads to use."""
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")
     return {f"{name}_NUM_THREADS": str(threads) for name in names}
-
-
-RawKind = Literal["d", "f", "l", "gone", "opaque", "other"]
-
-
-class RawChange(NamedTuple):
-    """One path that a command changed, as the engine found it: not yet in normal form.
-
-    ``gone``: removed. ``opaque``: a directory that replaced one of the tree below, so that nothing
-    of what was below it remains but what is reported too; a ``d`` follows for the same path.
-    ``other``: a device, socket or fifo.
-    """
-
-    path: str
-    """Relative to the root; bytes that are no UTF-8 as lone surrogates (``os.fsdecode``)."""
-    kind: RawKind
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
-    mtime: int = 0
-    """Whole seconds since the epoch."""
-    size: int = 0
-    target: str = ""
-    capability: bytes = b""
 
 
 class Capture(Protocol):
