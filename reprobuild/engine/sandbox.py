@@ -196,6 +196,7 @@ class _Run:
         self.lines = Lines(*listeners)
         self.exit_code: int | None = None
         self.init: int | None = None
+        self.said = b""
         self.timed_out = False
 
     def _look_for_refusal(self, piece: bytes) -> None:
@@ -286,7 +287,9 @@ class _Run:
         data = self.status.read(1 << 12)
         if not data:
             return False
-        for line in data.splitlines():
+        # bubblewrap writes an object in several pieces.
+        *lines, self.said = (self.said + data).split(b"\n")
+        for line in lines:
             said = json.loads(line)
             if "child-pid" in said:
                 self.init = os.pidfd_open(said["child-pid"])
