@@ -1,0 +1,322 @@
+"""One call of a predictor: records in, outputs in their order, from the cache where it has them.
+
+Knows nothing of files of the caller's, nor of how commands are run. Nothing starts before every
+record has been checked; only what is missing is computed, and each distinct record once (item
+scope), or the whole call (batch scope).
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, BinaryIO, Literal, cast, get_args
+
+import orjson
+
+from reprobuild.errors import UsageError
+from reprobuild.events import ItemsProgressed, Note, Tell, Warned
+from reprobuild.predict.cache import PredictionCache
+from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
+from reprobuild.predict.parameters import (
+    CPU,
+    SEED,
+    check_device,
+    fill_parameters,
+    fresh_seed,
+    is_cacheable,
+)
+from reprobuild.predict.runner import Batch, Limits, check_built, run_batch
+from reprobuild.predict.sealed import provenance
+from reprobuild.predict.staging import StagedFiles
+from reprobuild.predict.target import Target
+
+CacheMode = Literal["use", "refresh", "off"]
+"""``use``: answer from the cache, and keep what is computed; ``refresh``: compute all, and keep it;
+``off``: neither read nor write."""
+
+SPOOL_SIZE = 16 << 20
+"""Bytes kept in memory before a file in the store takes them."""
+STORE_COUNT = 4096
+"""Predictions kept in one transaction."""
+NAMED = 5
+"""Records named where many are concerned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a call is made."""
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Those that differ from their defaults, and ``seed``."""
+    cache: CacheMode = "use"
+    device: str = CPU
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a call did."""
+
+    items: int
+    cached: int
+    """Records answered from the cache."""
+    computed: int
+    """Records that the predictor was given: distinct ones, for item scope."""
+    seconds: float
+    signature: str
+    """What a paper can cite: ``tutorial@<input hash>|default|cpu|v1``."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the summary as ``predict --json`` prints it."""
+        return {
+            "schema": 1,
+            "items": self.items,
+            "cached": self.cached,
+            "computed": self.computed,
+            "seconds": round(self.seconds, 3),
+            "signature": self.signature,
+        }
+
+
+class Call:
+    """A call that is being made; ``answer`` may be used once."""
+
+    def __init__(
+        self, target: Target, name: str, options: Options, tell: Tell, cache: PredictionCache | None = None
+    ) -> None:
+        """Take a predictor by its name; ``cache``: one that is open already.
+
+        Raises UsageError or NotBuiltError for what can't be: before anything is read.
+        """
+        self.target = target
+        self.name = name
+        self.predictor = target.predictor(name)
+        check_built(self.predictor)
+        if options.cache not in get_args(CacheMode):
+            raise UsageError(f"there is no cache mode {options.cache!r}", "use, refresh or off")
+        self.parameters = fill_parameters(self.predictor, options.parameters)
+        self.device_class = check_device(self.predictor, options.device)
+        self.limits = options.limits
+        self.count = 0
+        self.cached = 0
+        self.computed = 0
+        self._tell = tell
+        self._remembers = is_cacheable(self.predictor, self.parameters)
+        self._reads = options.cache == "use" and self._remembers
+        self._writes = options.cache != "off" and self._remembers
+        self._cache = (cache or PredictionCache.open(target.store)) if self._reads or self._writes else None
+        self._owns_cache = cache is None
+        self._broken: set[bytes] = set()
+        self._keys = KeyMaker(target.run_id, self.predictor, self.parameters, self.device_class)
+        self._tag = f"{target.recipe}/{name}"
+        spools = target.store / "tmp"
+        self._spools = str(spools) if spools.is_dir() else None
+        if not self._remembers:
+            self.parameters[SEED] = fresh_seed()
+
+    def answer(
+        self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None = None
+    ) -> Iterator[bytes]:
+        """Give the outputs of canonical records, as blocks of whole lines in the order of the records.
+
+        ``label`` says what the caller calls a record, by its index; ``staged``: the files that
+        records name. Raises what reading the chunks raises, PredictionFailedError, RefusedFetchError,
+        EngineError, before the first block.
+        """
+        try:
+            if self.predictor.scope == "item":
+                yield from self._answer_items(chunks, label, staged)
+            else:
+                yield from self._answer_batch(chunks, label, staged)
+        finally:
+            if self._cache is not None and self._owns_cache:
+                self._cache.close()
+
+    def summary(self, seconds: float) -> Summary:
+        """Sum up, when all has been answered."""
+        signature = f"{self.target.recipe}@{self.target.input_hash.hex}|{self.name}|{CPU}|v{KEY_SCHEMA}"
+        return Summary(self.count, self.cached, self.computed, seconds, signature)
+
+    def _answer_items(
+        self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None
+    ) -> Iterator[bytes]:
+        misses = _Misses()
+        with self._spool() as answers, self._spool() as pending, self._spool() as computed:
+            for records in chunks:
+                keys = self._keys.items(records)
+                known = self._look_up(keys)
+                try:
+                    answers.write(b"".join([known[key] for key in keys]))
+                    self.cached += len(keys)
+                except KeyError:
+                    self._take_misses(records, keys, known, misses, answers, pending, staged)
+                self.count += len(keys)
+                self._tell(ItemsProgressed(self.cached, self.count, self.cached))
+            if not misses.keys:
+                yield from _blocks(answers)
+                return
+            places = misses.places
+            batch = Batch(pending, len(misses.keys), misses.files, lambda index: label(places[index]))
+            ends = self._compute(batch, computed)
+            self._keep_items(misses, computed, label)
+            yield from _merged(answers, computed, ends, misses.order)
+
+    def _take_misses(
+        self,
+        records: Sequence[bytes],
+        keys: Sequence[bytes],
+        known: Mapping[bytes, bytes],
+        misses: _Misses,
+        answers: IO[bytes],
+        pending: IO[bytes],
+        staged: StagedFiles | None,
+    ) -> None:
+        """Write the answers that are known, and an empty line for each that is not."""
+        for position, (record, key) in enumerate(zip(records, keys, strict=True), start=self.count):
+            if key in known:
+                answers.write(known[key])
+                self.cached += 1
+                continue
+            answers.write(b"\n")
+            # A predictor that samples without a seed owes each record a sample of its own.
+            name = key if self._remembers else position.to_bytes(8, "big")
+            if name not in misses.keys:
+                misses.keys[name] = len(misses.keys)
+                misses.places.append(position)
+                pending.write(record + b"\n")
+                if staged is not None:
+                    misses.files.update(staged.needed(orjson.loads(record)))
+            misses.order.append(misses.keys[name])
+
+    def _keep_items(self, misses: _Misses, computed: IO[bytes], label: Callable[[int], str]) -> None:
+        if self._cache is None or not self._writes:
+            return
+        changed: list[int] = []
+        computed.seek(0)
+        pairs = zip(misses.keys, computed, strict=True)
+        first = 0
+        while part := list(itertools.islice(pairs, STORE_COUNT)):
+            if not self._reads:
+                before = self._cache.get_many([key for key, _ in part]).outputs
+                differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
+                changed += [misses.places[first + n] for n in differ]
+            replace = not self._reads or not self._broken.isdisjoint(key for key, _ in part)
+            self._cache.put_many(part, self._provenance, tag=self._tag, replace=replace)
+            first += len(part)
+        self._tell_changed([label(place) for place in changed[:NAMED]], len(changed))
+
+    def _answer_batch(
+        self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None
+    ) -> Iterator[bytes]:
+        key_maker = self._keys.batch()
+        files: dict[str, Path] = {}
+        with self._spool() as pending, self._spool() as computed:
+            for records in chunks:
+                key_maker.add(records)
+                pending.write(b"\n".join(records) + b"\n")
+                self.count += len(records)
+                if staged is not None:
+                    for record in records:
+                        files.update(staged.needed(orjson.loads(record)))
+            if not self.count:
+                return
+            key = key_maker.digest()
+            known = self._look_up([key]).get(key)
+            if known is not None and known.count(b"\n") == self.count:
+                self.cached = self.count
+                yield known
+                return
+            self._compute(Batch(pending, self.count, files, label), computed)
+            if self._cache is not None and self._writes:
+                computed.seek(0)
+                output = computed.read()
+                before = {} if self._reads else self._cache.get_many([key]).outputs
+                replace = not self._reads or key in self._broken
+                self._cache.put_many([(key, output)], self._provenance, tag=self._tag, replace=replace)
+                if before.get(key, output) != output:
+                    self._tell_changed([f"the call of {self.count} records"], 1)
+            yield from _blocks(computed)
+
+    def _look_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        if self._cache is None or not self._reads:
+            return {}
+        found = self._cache.get_many(keys)
+        if found.broken:
+            self._broken.update(found.broken)
+            self._tell(
+                Warned(
+                    f"{len(found.broken)} cached predictions of {self._tag} do not fit their own digests "
+                    f"and are computed again (the first: {found.broken[0].hex()[:16]})",
+                    "reprobuild audit checks all of them",
+                )
+            )
+        return found.outputs
+
+    def _compute(self, batch: Batch, computed: IO[bytes]) -> array[int]:
+        """Run the predictor; give where each output ends in ``computed``."""
+        ends = array("Q")
+        end = 0
+
+        def accept(outputs: list[bytes]) -> None:
+            nonlocal end
+            for output in outputs:
+                end += len(output) + 1
+                ends.append(end)
+            computed.write(b"\n".join(outputs) + b"\n")
+
+        ran = run_batch(self.target, self.predictor, self.parameters, batch, self.limits, self._tell, accept)
+        self.computed = batch.count
+        self._provenance = provenance(self.device_class, ran.engine, seconds=ran.seconds, items=batch.count)
+        self._tell(ItemsProgressed(self.count, self.count, self.cached))
+        return ends
+
+    def _tell_changed(self, named: list[str], count: int) -> None:
+        if count:
+            more = f" and {count - len(named)} more" if count > len(named) else ""
+            self._tell(Note(f"the output differs from the one that was kept: {', '.join(named)}{more}"))
+
+    def _spool(self) -> BinaryIO:
+        return cast(BinaryIO, SpooledTemporaryFile(SPOOL_SIZE, dir=self._spools))
+
+
+@dataclass(slots=True)
+class _Misses:
+    """What the cache did not have, as it is collected."""
+
+    keys: dict[bytes, int] = field(default_factory=dict)
+    """Key → index among the distinct misses, in order."""
+    places: array[int] = field(default_factory=lambda: array("Q"))
+    """Where each distinct miss first stands in the call."""
+    order: array[int] = field(default_factory=lambda: array("Q"))
+    """For each record without an answer, in order: its index among the distinct misses."""
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while block := file.read(1 << 20):
+        yield block
+
+
+def _merged(
+    answers: IO[bytes], computed: IO[bytes], ends: Sequence[int], order: Iterable[int]
+) -> Iterator[bytes]:
+    """Put computed outputs where the answers have empty lines; seek only where a record repeats."""
+    answers.seek(0)
+    computed.seek(0)
+    indexes = iter(order)
+    here = 0
+    while lines := answers.readlines(1 << 20):
+        for position, line in enumerate(lines):
+            if line == b"\n":
+                index = next(indexes)
+                start = ends[index - 1] if index else 0
+                if here != start:
+                    computed.seek(start)
+                lines[position] = computed.read(ends[index] - start)
+                here = ends[index]
+        yield b"".join(lines)

@@ -1,0 +1,229 @@
+"""Runs a predictor of protocol ``files`` once: records in as JSON Lines, one record out for each.
+
+Knows nothing of caches and keys: it gets distinct records and gives outputs in their order, all of
+them checked, or an error that says which is missing, extra or malformed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reprobuild.engine.protocol import Command, Result
+from reprobuild.errors import InputError, NotBuiltError, PredictionFailedError, RefusedFetchError
+from reprobuild.events import OutputLine, Tell, Warned
+from reprobuild.predict.fields import Fields
+from reprobuild.predict.parameters import CPU, fill_command
+from reprobuild.predict.records import read_chunks
+from reprobuild.predict.target import Target
+from reprobuild.recipe.predictors import Predictor
+
+INPUT = "/in/input.jsonl"
+FILES = "/in/files"
+OUTPUT = "/out/output.jsonl"
+TAIL_LINES = 20
+"""Of what the command printed, in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a command may use."""
+
+    timeout: float | None = None
+    """Seconds."""
+    memory: int | None = None
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records for one run of a command."""
+
+    records: BinaryIO
+    """Canonical JSON Lines, to be read from the start."""
+    count: int
+    files: Mapping[str, Path]
+    """Name below ``/in/files`` → file of the host that had this digest (the name's first 64 digits)."""
+    labels: Callable[[int], str]
+    """Says what the caller calls a record of the batch, by its index: ``line 7 of in.jsonl``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a run went that gave all its outputs."""
+
+    seconds: float
+    engine: str
+
+
+def check_built(predictor: Predictor) -> None:
+    """Raise NotBuiltError for a protocol or a network that this release does not have."""
+    if predictor.protocol == "stream":
+        raise NotBuiltError("predictors of protocol 'stream' are not built yet", 'use protocol="files"')
+    if predictor.network:
+        raise NotBuiltError("predictors with network='recorded' are not built yet", "leave network out")
+
+
+def run_batch(
+    target: Target,
+    predictor: Predictor,
+    parameters: Mapping[str, Any],
+    batch: Batch,
+    limits: Limits,
+    tell: Tell,
+    accept: Callable[[list[bytes]], None],
+) -> Ran:
+    """Run the command on a batch; ``accept`` gets the canonical outputs in chunks, in order.
+
+    ``accept`` has had all of them if and only if this returns. Raises PredictionFailedError,
+    RefusedFetchError, EngineError.
+    """
+    text = fill_command(predictor, parameters, source=INPUT, destination=OUTPUT, device=CPU)
+    with target.scratch("predict") as scratch:
+        given, taken = scratch / "in", scratch / "out"
+        _stage(given, batch)
+        taken.mkdir(mode=0o755)
+        command = Command(
+            argv=("/bin/sh", "-c", text),
+            env=target.env,
+            workdir=target.workdir,
+            inputs={"/in": given},
+            outputs={"/out": taken},
+            threads=predictor.threads,
+            timeout=limits.timeout,
+            memory=limits.memory,
+        )
+        engine = target.engine()
+        with target.checkout() as checkout:
+            result = engine.run(checkout, command, output=lambda line: tell(_line_told(line)))
+        _check_result(target, result, limits, tell)
+        _read_outputs(target, predictor, taken / "output.jsonl", batch, result, accept)
+    return Ran(result.seconds, engine.name)
+
+
+def _stage(folder: Path, batch: Batch) -> None:
+    """Lay the folder out that becomes ``/in``: readable by whatever user runs inside."""
+    folder.mkdir(mode=0o755)
+    with open(folder / "input.jsonl", "xb") as file:
+        batch.records.seek(0)
+        shutil.copyfileobj(batch.records, file, 1 << 20)
+    (folder / "input.jsonl").chmod(0o644)
+    folder.chmod(0o755)
+    if not batch.files:
+        return
+    files = folder / "files"
+    files.mkdir()
+    files.chmod(0o755)
+    for name, source in batch.files.items():
+        _copy_checked(source, files / name, name[:64])
+
+
+def _copy_checked(source: Path, copy: Path, expected: str) -> None:
+    from reprobuild.digest import Digest
+
+    try:
+        shutil.copyfile(source, copy)
+        copy.chmod(0o644)
+        with open(copy, "rb", buffering=0) as file:
+            digest, _ = Digest.of_file(file)
+    except OSError as error:
+        raise InputError(f"{source} can't be read: {error.strerror}") from None
+    if digest.hex != expected:
+        raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
+
+
+def _check_result(target: Target, result: Result, limits: Limits, tell: Tell) -> None:
+    if result.timed_out:
+        raise PredictionFailedError(
+            f"the predictor of {target.recipe} was ended after {limits.timeout:g} s{_tail(result)}"
+            if limits.timeout is not None
+            else f"the predictor of {target.recipe} ran out of time{_tail(result)}",
+            "give it more time with --timeout, or fewer records at once",
+        )
+    if result.out_of_memory:
+        raise PredictionFailedError(
+            f"the predictor of {target.recipe} ran out of memory{_tail(result)}",
+            "give it more with --memory, or fewer records at once",
+        )
+    hosts = "; ".join(plain(line) for line in result.refused[:5])
+    if result.exit_code and result.refused:
+        raise RefusedFetchError(
+            f"the predictor of {target.recipe} reached for the network, which it does not have: {hosts}"
+            f"{_tail(result)}",
+            "pin what it fetches as a source of the recipe, url(…) or hub(…)",
+        )
+    if result.exit_code:
+        raise PredictionFailedError(
+            f"the predictor of {target.recipe} ended with exit code {result.exit_code}{_tail(result)}",
+            f"reprobuild shell {target.recipe} opens a shell in its image",
+        )
+    if result.refused:
+        tell(Warned(f"the predictor of {target.recipe} reached for the network and coped without: {hosts}"))
+
+
+def _read_outputs(
+    target: Target,
+    predictor: Predictor,
+    path: Path,
+    batch: Batch,
+    result: Result,
+    accept: Callable[[list[bytes]], None],
+) -> None:
+    def refuse(line: int, reason: str) -> PredictionFailedError:
+        if line > batch.count:
+            return _failed(target, f"it wrote more than the {batch.count} records that it was given", result)
+        return _failed(
+            target, f"its output for {batch.labels(line - 1)} (line {line} of {OUTPUT}): {reason}", result
+        )
+
+    count = 0
+    with _open_output(target, path, result) as file:
+        for chunk in read_chunks(file, Fields(predictor.outputs), refuse):
+            count += len(chunk)
+            if count > batch.count:
+                raise refuse(count, "")
+            accept(chunk)
+    if count < batch.count:
+        raise _failed(
+            target,
+            f"it wrote {count} of {batch.count} outputs; the first that is missing is that for "
+            f"{batch.labels(count)}",
+            result,
+        )
+
+
+def _open_output(target: Target, path: Path, result: Result) -> BinaryIO:
+    """Open what the command left, following no link and waiting for no pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise _failed(target, f"it ended well, and wrote no {OUTPUT}", result) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _failed(target, f"{OUTPUT} is no plain file", result)
+    return open(descriptor, "rb")
+
+
+def _failed(target: Target, what: str, result: Result) -> PredictionFailedError:
+    return PredictionFailedError(f"the predictor of {target.recipe} failed: {what}{_tail(result)}")
+
+
+def _tail(result: Result) -> str:
+    lines = [plain(line) for line in result.tail[-TAIL_LINES:]]
+    return "\nthe last lines it printed:\n  " + "\n  ".join(lines) if lines else "\nit printed nothing"
+
+
+def _line_told(line: bytes) -> OutputLine:
+    return OutputLine(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def plain(text: str) -> str:
+    """Give a line without the characters that a terminal would obey."""
+    return "".join(
+        character if character.isprintable() or character == "\t" else "\ufffd" for character in text
+    )

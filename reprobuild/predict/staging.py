@@ -1,0 +1,66 @@
+"""File-valued fields: paths of the host on the way in, names by digest for keys and predictors.
+
+Knows nothing of how records are read or run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reprobuild.digest import Digest
+from reprobuild.predict.fields import Fields
+from reprobuild.predict.runner import FILES
+
+Json = Any
+
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
+
+
+class StagedFiles:
+    """The files that the records of one call name, each read once."""
+
+    def __init__(self, fields: Fields, base: Path, refuse: Callable[[int, str], Exception]) -> None:
+        """``base``: the folder that relative paths start from."""
+        self._fields = fields.files
+        self._base = base
+        self._refuse = refuse
+        self._names: dict[str, str] = {}
+        self._sources: dict[str, Path] = {}
+
+    def rewrite(self, record: Json, where: int) -> Json:
+        """Give a record whose file fields hold the paths that the predictor sees.
+
+        ``where``: line or index, for errors.
+        """
+        return {
+            **record,
+            **{field: f"{FILES}/{self._name(record[field], field, where)}" for field in self._fields},
+        }
+
+    def needed(self, record: Mapping[str, Json]) -> dict[str, Path]:
+        """Give the files of a rewritten record: name below ``/in/files`` → path on the host."""
+        names = (record[field].rpartition("/")[2] for field in self._fields)
+        return {name: self._sources[name] for name in names}
+
+    def _name(self, text: str, field: str, where: int) -> str:
+        if text in self._names:
+            return self._names[text]
+        path = self._base / text
+        try:
+            if not path.is_file():
+                reason = "is a folder" if path.is_dir() else "does not exist"
+                raise self._refuse(where, f"the field {field} names {ascii(text)[:200]}, which {reason}")
+            with open(path, "rb", buffering=0) as file:
+                digest, _ = Digest.of_file(file)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise self._refuse(where, f"the field {field} names {ascii(text)[:200]}: {reason}") from None
+        suffix = os.path.splitext(path.name)[1]
+        name = digest.hex + (suffix if _SUFFIX.fullmatch(suffix) else "")
+        self._names[text] = name
+        self._sources[name] = path
+        return name

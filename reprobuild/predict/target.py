@@ -1,0 +1,56 @@
+"""What predictions are made with: an image that is there, and the engine that runs it, as one value.
+
+Knows nothing of recipes, locks and builds: whoever realized the image fills this in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.digest import Digest
+from reprobuild.engine.protocol import Engine
+from reprobuild.errors import UsageError
+from reprobuild.recipe.predictors import Predictor
+from reprobuild.store.checkouts import Checkout
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """An image to predict with; ``checkout`` and ``engine`` are called only to compute something."""
+
+    recipe: str
+    """The recipe's name, for people."""
+    input_hash: Digest
+    image_id: Digest
+    run_id: Digest
+    """See ``key.run_id``."""
+    env: Mapping[str, str]
+    workdir: str
+    predictors: Mapping[str, Predictor]
+    store: Path
+    """The store's root."""
+    checkout: Callable[[], AbstractContextManager[Checkout]]
+    """Lays the image out, and holds it against ``gc`` meanwhile."""
+    engine: Callable[[], Engine]
+    scratch: Callable[[str], AbstractContextManager[Path]]
+    """Makes a private folder, by a prefix for its name, and removes it at the end."""
+
+    def predictor(self, name: str) -> Predictor:
+        """Give a predictor by its name; raises UsageError, naming those that there are."""
+        if name in self.predictors:
+            return self.predictors[name]
+        known = ", ".join(f"{self.recipe}/{other}" for other in self.predictors)
+        if not known:
+            raise UsageError(f"{self.recipe} has no predictors", "add predictors={…} to its image(…)")
+        raise UsageError(f"{self.recipe} has no predictor {name!r}", f"one of {known}")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Take ``NAME/PREDICTOR`` apart; ``NAME`` alone means the predictor ``default``."""
+    recipe, _, predictor = name.partition("/")
+    return recipe, predictor or DEFAULT
