@@ -1,6 +1,6 @@
 """What predictions are made with: an image that is there, and the engine that runs it, as one value.
 
-Knows nothing of recipes, locks and builds: whoever realized the image fills this in.
+Knows nothing of recipes, locks and how images are built.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Engine
 from reprobuild.errors import UsageError
+from reprobuild.predict.key import run_id
 from reprobuild.recipe.predictors import Predictor
 from reprobuild.store.checkouts import Checkout
+
+if TYPE_CHECKING:
+    from reprobuild.build.image import Realised
+    from reprobuild.build.project import Project
 
 DEFAULT = "default"
 
@@ -48,6 +54,27 @@ class Target:
         if not known:
             raise UsageError(f"{self.recipe} has no predictors", "add predictors={…} to its image(…)")
         raise UsageError(f"{self.recipe} has no predictor {name!r}", f"one of {known}")
+
+
+def make_target(project: Project, realised: Realised) -> Target:
+    """Give what a realised image predicts with; the engine is asked for when something must be computed."""
+    from reprobuild.build.image import checked_out
+
+    store = project.store
+    layers = [layer.diff_id for layer in realised.layers]
+    return Target(
+        recipe=realised.recipe,
+        input_hash=realised.input_hash,
+        image_id=realised.image_id,
+        run_id=run_id(layers, realised.env, realised.workdir),
+        env=realised.env,
+        workdir=realised.workdir,
+        predictors=realised.predictors,
+        store=store.root,
+        checkout=lambda: checked_out(store, realised),
+        engine=lambda: project.engine,
+        scratch=store.scratch,
+    )
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -1,0 +1,112 @@
+"""An engine for tests that runs commands on the host itself, without any isolation.
+
+Knows nothing of trees: the folders that a command should see inside are put into its text instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reprobuild.digest import Digest
+from reprobuild.engine.protocol import Capture, Command, Isolation, Result
+from reprobuild.predict.key import run_id
+from reprobuild.predict.target import Target
+from reprobuild.recipe.predictors import Predictor, predictor
+from reprobuild.store.checkouts import Checkout
+
+
+@dataclass
+class HostEngine:
+    """Counts its runs and keeps what they were given."""
+
+    name: str = "host"
+    commands: list[Command] = field(default_factory=list)
+    inputs: list[bytes] = field(default_factory=list)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+    """Replaces fields of each Result."""
+
+    def probe(self) -> Isolation:
+        return Isolation("host", False, "it isolates nothing")
+
+    def run(
+        self,
+        checkout: Checkout,
+        command: Command,
+        *,
+        capture: Capture | None = None,
+        output: Callable[[bytes], None] | None = None,
+        stdin: BinaryIO | None = None,
+    ) -> Result:
+        self.commands.append(command)
+        text = command.argv[-1]
+        for inside, outside in (*command.inputs.items(), *command.outputs.items()):
+            text = text.replace(inside + "/", f"{outside}/")
+            if inside in command.inputs:
+                self.inputs.append((outside / "input.jsonl").read_bytes())
+        began = time.perf_counter()
+        done = subprocess.run(
+            [*command.argv[:-1], text],
+            check=False,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", **command.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
+        lines = done.stdout.splitlines(keepends=True)
+        for line in lines if output else ():
+            assert output is not None
+            output(line)
+        tail = tuple(line.decode("utf-8", "replace").rstrip("\n") for line in lines[-100:])
+        return Result(
+            **{
+                "exit_code": done.returncode,
+                "seconds": time.perf_counter() - began,
+                "tail": tail,
+                **self.outcome,
+            }
+        )
+
+
+REVERSE = (
+    'python3 -c "import json, sys\n'
+    "with open(sys.argv[2], 'w') as out:\n"
+    "    for line in open(sys.argv[1]):\n"
+    "        print(json.dumps({'output': json.loads(line)['text'][::-1]}), file=out)"
+    '" {input} {output}'
+)
+
+
+def reverser(scope: Any = "item", **more: Any) -> Predictor:
+    """Make a predictor that reverses texts."""
+    return predictor(REVERSE, **{"inputs": {"text": str}, "outputs": {"output": str}, "scope": scope, **more})
+
+
+def make_target(folder: Path, engine: HostEngine, /, **predictors: Predictor) -> Target:
+    """Make a target whose commands run on the host; ``default`` reverses texts unless given."""
+
+    @contextlib.contextmanager
+    def scratch(prefix: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as name:
+            yield Path(name)
+
+    layer = Digest.of(b"a layer")
+    return Target(
+        recipe="tutorial",
+        input_hash=Digest.of(b"a derivation"),
+        image_id=Digest.of(b"an image"),
+        run_id=run_id([layer], {"A": "b"}, "/app"),
+        env={"A": "b"},
+        workdir="/app",
+        predictors={"default": reverser(), **predictors},
+        store=folder / "store",
+        checkout=lambda: contextlib.nullcontext(Checkout(())),
+        engine=lambda: engine,
+        scratch=scratch,
+    )
