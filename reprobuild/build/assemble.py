@@ -67,13 +67,12 @@ class Assembler:
             return None
         placed = overlay(tree, entries)
         records = self._placement_records(derived, tree)
-        sources = self._to_compile(derived, placed, entries)
-        if sources:
-            key = self._bytecode_key(placed, sources)
+        for batch in self._to_compile(derived, placed, entries):
+            key = self._bytecode_key(batch)
             compiled = self._recall_layer(key)
             if compiled is None:
                 return None
-            placed = apply(placed, compiled)
+            placed = overlay(placed, compiled.entries)
             records.append(key)
         return Made(difference(tree, placed), placed, True, tuple(records))
 
@@ -91,11 +90,11 @@ class Assembler:
         entries = self._place(derived, tree)
         placed = overlay(tree, entries)
         records = self._placement_records(derived, tree)
-        sources = self._to_compile(derived, placed, entries)
-        if sources:
-            records.append(self._bytecode_key(placed, sources))
-            compiled = self._compile(placed, sources, [*below, difference(tree, placed)])
-            placed = apply(placed, compiled)
+        for batch in self._to_compile(derived, placed, entries):
+            records.append(self._bytecode_key(batch))
+            # The tree below will do where it has the interpreter: it is laid out for other steps anyway.
+            layers = below if batch.runs_on(tree) else [*below, difference(tree, placed)]
+            placed = overlay(placed, self._compile(batch, layers).entries)
         return Made(difference(tree, placed), placed, False, tuple(records))
 
     # Placing: a function of the pins and a few facts of the tree below.
@@ -134,28 +133,23 @@ class Assembler:
 
     # Byte code: made by the image's own Python.
 
-    def _to_compile(self, derived: DerivedStep, tree: Tree, entries: Sequence[Entry]) -> tuple[str, ...]:
-        return bytecode.needs(tree, entries) if isinstance(derived.step, Apt | Wheels) else ()
+    def _to_compile(
+        self, derived: DerivedStep, tree: Tree, entries: Sequence[Entry]
+    ) -> tuple[bytecode.Batch, ...]:
+        return bytecode.batches(tree, entries) if isinstance(derived.step, Apt | Wheels) else ()
 
-    def _bytecode_key(self, tree: Tree, sources: Sequence[str]) -> Digest:
-        return canonical_digest(
-            {
-                "bytecode": ASSEMBLER,
-                "tree": str(tree.digest),
-                "program": bytecode.PROGRAM,
-                "sources": list(sources),
-            }
-        )
+    def _bytecode_key(self, batch: bytecode.Batch) -> Digest:
+        return canonical_digest({"bytecode": ASSEMBLER, **batch.key})
 
-    def _compile(self, tree: Tree, sources: Sequence[str], layers: Sequence[Layer]) -> Layer:
-        key = self._bytecode_key(tree, sources)
+    def _compile(self, batch: bytecode.Batch, layers: Sequence[Layer]) -> Layer:
+        key = self._bytecode_key(batch)
         with self._store.lock(f"make-{key.hex}"):
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(layers) as checkout:
-                entries = bytecode.compile_sources(tree, sources, self._project.engine, checkout, group)
-                layer = difference(tree, overlay(tree, entries))
-                self._remember(group, key, "run", layer, {})
+                entries = bytecode.compile_batch(batch, self._store, self._project.engine, checkout, group)
+                layer = Layer(entries)
+                self._remember(group, key, "placement", layer, {})
             return layer
 
     # Running: a function of the whole tree below and the command.
