@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ def find_bubblewrap() -> Path | None:
         binary = Path(place, "_bin", "bwrap")
         if os.access(binary, os.X_OK):
             return binary
+    import shutil
+
     on_path = shutil.which("bwrap")
     return Path(on_path) if on_path else None
 

@@ -26,7 +26,7 @@ from reprobuild.engine.exchange import copy_out, readable_input
 from reprobuild.engine.launcher import Places, Sandbox
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.protocol import ENVIRONMENT, Capture, Command, Isolation, Result, thread_environment
-from reprobuild.engine.refusals import find_refusal
+from reprobuild.engine.refusals import Refusals
 from reprobuild.engine.scratch import command_folder
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError, NotBuiltError
@@ -191,17 +191,12 @@ class _Run:
         self.layout = layout
         self.command = command
         self.owner = owner
-        self.refused: dict[str, None] = {}
-        listeners = [self._look_for_refusal] + ([output] if output else [])
-        self.lines = Lines(*listeners)
+        self.refusals = Refusals()
+        self.lines = Lines(self.refusals.look_at, *([output] if output else []))
         self.exit_code: int | None = None
         self.init: int | None = None
         self.said = b""
         self.timed_out = False
-
-    def _look_for_refusal(self, piece: bytes) -> None:
-        if found := find_refusal(piece):
-            self.refused[found] = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
         begun = time.monotonic()
@@ -330,7 +325,7 @@ class _Run:
             seconds,
             timed_out=self.timed_out,
             tail=self.lines.tail,
-            refused=tuple(self.refused),
+            refused=self.refusals.found(),
         )
 
     def _explain(self, returned: int) -> int:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,15 +26,17 @@ def command_folder(parent: Path, owner: int | None) -> Iterator[Path]:
     """Give a fresh private folder below another one; it belongs to ``owner`` where that is not None."""
     reap(parent)
     while True:
-        path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+        path = os.path.join(parent, PREFIX + os.urandom(6).hex())
+        os.mkdir(path, 0o700)
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             break
         os.close(lock)  # another process took it for a leftover before it was locked
     try:
-        if owner is not None:
-            os.chown(path, owner, owner)
+        group = os.getegid() if owner is None else owner
+        os.chown(path, -1 if owner is None else owner, group)  # a set-group-ID folder above gives its own
+        os.chmod(path, 0o700)
         yield Path(path)
     finally:
         remove(path)
