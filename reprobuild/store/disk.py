@@ -80,42 +80,68 @@ def write_whole(descriptor: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+_DEEP = 100
+"""Folders below folders, past which one is moved up before it is removed: what a hostile command leaves
+can be deeper than recursion and file descriptors reach."""
+
+
 def remove(path: str) -> None:
-    """Remove a file or a whole folder, whatever the modes in it; what is gone already is fine."""
+    """Remove a file or a whole folder, whatever modes and depth are in it; what is gone already is fine."""
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISDIR(mode):
-            _remove_folder(path, None)
-        else:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
+            return
+        top = _open_for_removal(path, None)
+        try:
+            moved: list[str] = []
+            _empty(top, top, moved, 0)
+            while moved:
+                _remove_folder(moved.pop(), top, top, moved, 1)
+        finally:
+            os.close(top)
+        os.rmdir(path)
     except FileNotFoundError:
         pass
 
 
-def _remove_folder(name: str, parent: int | None) -> None:
-    """Remove a folder below an open one, never following a link."""
+def _empty(folder: int, top: int, moved: list[str], depth: int) -> None:
+    """Remove what is in an open folder, never following a link; what is too deep is moved to ``top``."""
+    with os.scandir(folder) as listing:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
+    for name, is_folder in found:
+        try:
+            if not is_folder:
+                os.unlink(name, dir_fd=folder)
+            elif depth < _DEEP:
+                _remove_folder(name, folder, top, moved, depth + 1)
+            else:
+                os.close(_open_for_removal(name, folder))
+                fresh = os.urandom(8).hex()
+                os.rename(name, fresh, src_dir_fd=folder, dst_dir_fd=top)
+                moved.append(fresh)
+        except FileNotFoundError:
+            pass
+
+
+def _remove_folder(name: str, parent: int, top: int, moved: list[str], depth: int) -> None:
+    folder = _open_for_removal(name, parent)
+    try:
+        _empty(folder, top, moved, depth)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open_for_removal(name: str, parent: int | None) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=parent)
     except PermissionError:
         _open_up(name, parent)
         descriptor = os.open(name, flags, dir_fd=parent)
-    try:
-        if os.fstat(descriptor).st_mode & 0o700 != 0o700:
-            os.fchmod(descriptor, 0o700)
-        with os.scandir(descriptor) as listing:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
-        for inner, is_folder in found:
-            try:
-                if is_folder:
-                    _remove_folder(inner, descriptor)
-                else:
-                    os.unlink(inner, dir_fd=descriptor)
-            except FileNotFoundError:
-                pass
-    finally:
-        os.close(descriptor)
-    os.rmdir(name, dir_fd=parent)
+    if os.fstat(descriptor).st_mode & 0o700 != 0o700:
+        os.fchmod(descriptor, 0o700)
+    return descriptor
 
 
 def _open_up(name: str, parent: int | None) -> None:

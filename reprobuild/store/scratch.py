@@ -40,6 +40,9 @@ class Scratch:
                 os.mkdir(self.path, 0o700)
                 if self._owner is not None:
                     os.chown(self.path, self._owner, self._owner)
+                elif os.stat(self.path).st_gid != os.getegid():  # a set-group-ID folder above gave its own
+                    os.chown(self.path, -1, os.getegid())
+                    os.chmod(self.path, 0o700)
             except OSError as error:
                 raise trouble(error, f"making a folder in {os.path.dirname(self.path)}") from error
             self._made = True

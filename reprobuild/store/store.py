@@ -75,6 +75,9 @@ class Store:
             try:
                 os.mkdir(path, 0o700)
                 made = True
+                # A set-group-ID folder above gives its group, which no sandbox of ours can have files of.
+                os.chown(path, -1, os.getegid())
+                os.chmod(path, 0o700)
             except FileExistsError:
                 pass
             found = os.stat(path)
