@@ -1,86 +1,70 @@
-"""A recipe's folder as digests: what evaluation and ``files`` can read, and the lock.
+"""What is in a recipe's folder, as two digests: all that evaluation can read, and the lock.
 
-Knows nothing of recipes. Light on purpose (no import but what Python needs anyway): every ``realize``
-begins here. Times, owners and all of the mode but the executable bit are left out.
+Knows nothing of what the files mean. Light on purpose: a ``realize`` with nothing to do comes by
+here, so no import but what Python has loaded anyway.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 
-from reprobuild.digest import BUFFER_SIZE, Digest
-from reprobuild.errors import RecipeError
+from reprobuild.digest import BUFFER_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOCK_FILE = b"recipe.lock"
-LEFT_OUT = frozenset({b".git", b"__pycache__", b".DS_Store"})
-"""Names that are never a recipe's own."""
+LOCK_FILE = "recipe.lock"
+RECORDED = "recorded"
+LEFT_OUT = (".git", ".hg", ".svn", "__pycache__", ".DS_Store", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+"""Names that are never part of a recipe, files or folders."""
+EDITORS_PREFIXES = (".#", "#")
+EDITORS_SUFFIXES = ("~", ".swp", ".swo", ".pyc", ".pyo")
 
 
-def is_left_out(name: bytes) -> bool:
-    """Tell whether a file or folder of that name is git's, Python's, an editor's or the desktop's."""
-    return (
-        name in LEFT_OUT
-        or name.endswith((b"~", b".swp", b".swo"))
-        or name.startswith(b".#")
-        or (name.startswith(b"#") and name.endswith(b"#"))
-    )
+def is_left_out(name: str) -> bool:
+    """Tell whether a file or folder is no part of a recipe: version control, caches, editors' files."""
+    return name in LEFT_OUT or name.startswith(EDITORS_PREFIXES) or name.endswith(EDITORS_SUFFIXES)
 
 
-def recipe_folder_digest(folder: str | os.PathLike[str]) -> tuple[Digest, Digest | None]:
-    """Give the digest of all that a recipe's folder holds but its lock, and that of the lock (None: no lock).
+def folder_digests(folder: str) -> tuple[str, str]:
+    """Give 64 hex digits each for a recipe's content and for its lock with what it recorded.
 
-    In the first: path, kind, executable bit and content of every file, the target of every link; not
-    what ``is_left_out``. Raises RecipeError for a folder that cannot be read.
+    A file counts by path, executable bit and bytes, a link by its target; times, owners and other
+    bits of the mode do not. Raises OSError where something cannot be read.
     """
-    root = os.fsencode(folder)
-    hasher = hashlib.sha256(b"recipe folder 1\n")
-    lock = None
-    buffer = memoryview(bytearray(BUFFER_SIZE))
-    try:
-        for path, entry in _walk(root, b""):
-            if path == LOCK_FILE and entry.is_file():
-                lock = Digest(_body(entry.path, buffer).hex())
-                continue
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode):
-                kind = b"x" if mode & 0o100 else b"f"
-                content = _body(entry.path, buffer)
-            elif stat.S_ISLNK(mode):
-                kind, content = b"l", hashlib.sha256(os.readlink(entry.path)).digest()
-            else:
-                kind, content = (b"d" if stat.S_ISDIR(mode) else b"?"), b""
-            hasher.update(b"%s%d:%s%s" % (kind, len(path), path, content))
-    except OSError as error:
-        raise RecipeError(f"{os.fsdecode(error.filename or root)}: {error.strerror}") from None
-    return Digest(hasher.hexdigest()), lock
+    content, lock = hashlib.sha256(), hashlib.sha256()
+    for path, entry in _walk(folder, ""):
+        hasher = lock if path == LOCK_FILE or path.partition("/")[0] == RECORDED else content
+        name = os.fsencode(path)
+        if entry.is_symlink():
+            hasher.update(b"l %d %s %s\n" % (len(name), name, os.fsencode(os.readlink(entry.path))))
+        elif entry.is_dir():
+            hasher.update(b"d %d %s\n" % (len(name), name))
+        elif entry.is_file():
+            mode = entry.stat(follow_symlinks=False).st_mode & 0o100
+            hasher.update(b"f %d %s %o %s\n" % (len(name), name, mode, _digest(entry.path)))
+        else:
+            hasher.update(b"o %d %s\n" % (len(name), name))
+    return content.hexdigest(), lock.hexdigest()
 
 
-def _walk(folder: bytes, below: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-    """Give everything in a folder by its path below it, sorted within each folder; no link is followed."""
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    for entry in entries:
+def _walk(folder: str, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as found:
+        entries = {entry.name: entry for entry in found}
+    for _, entry in sorted(entries.items()):
         if is_left_out(entry.name):
             continue
         path = below + entry.name
         yield path, entry
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, path + b"/")
+            yield from _walk(entry.path, path + "/")
 
 
-def _body(path: bytes, buffer: memoryview) -> bytes:
-    """Give the sha256 of a file's content."""
+def _digest(path: str) -> bytes:
     hasher = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while count := os.readv(descriptor, [buffer]):
-            hasher.update(buffer[:count])
-    finally:
-        os.close(descriptor)
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(BUFFER_SIZE):
+            hasher.update(chunk)
     return hasher.digest()

@@ -1,138 +1,142 @@
-"""The recipe's own files: digested when read, placed as they are.
+"""Place the recipe's own files: digested when read, never in the lock.
 
-Knows nothing of locks: files are in none. What comes out depends on names, contents and executable
-bits (git's where git knows the file), not on umask, owner, times, or folders that hold nothing.
+Knows nothing of trees below. The umask, times and owners of the recipe's folder do not count.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from reprobuild import tree
-from reprobuild.build.place.placement import Placement
+from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.recipe.folder import is_left_out
-from reprobuild.recipe.git_index import executables
 from reprobuild.recipe.steps import Files
-from reprobuild.tree import Entry
+from reprobuild.store.transaction import Transaction
+from reprobuild.tree import Entry, directory, file, link
 
-if TYPE_CHECKING:
-    from reprobuild.store.transaction import Transaction
-
-INSIDE = "copy it into the recipe's folder"
+GIT_SECONDS = 10.0
 
 
-def digest_files(step: Files, recipe_folder: Path, group: Transaction) -> Placement:
-    """Read what a ``files`` step names into the store; give what it places.
+def digest_files(step: Files, folder: Path) -> tuple[Entry, ...]:
+    """Give what a ``files`` step places, sorted by path; bodies are read, and stay where they are.
 
-    Raises RecipeError, naming the file, for what is not there, leads outside the recipe's folder, or
-    is neither file, folder nor link.
+    Raises RecipeError for a source that is not there, leads outside the recipe's folder, or is
+    neither file, folder nor link.
     """
-    return _Reader(step, recipe_folder, group).place()
+    source = _source(step, folder)
+    executable = _git_modes(folder)
+    entries = []
+    for path, found in _walk(step, source, folder):
+        to = _target(step, source, found)
+        if found.is_symlink():
+            entries.append(link(to, os.readlink(found), step.uid, step.gid))
+        elif found.is_dir():
+            if to:
+                entries.append(directory(to, 0o755, step.uid, step.gid))
+        else:
+            with found.open("rb", buffering=0) as body:
+                digest, size = Digest.of_file(body)
+            entries.append(file(to, digest, size, _mode(step, path, found, executable), step.uid, step.gid))
+    return tuple(sorted(entries))
 
 
-class _Reader:
-    """Reads one step's files."""
+def store_files(step: Files, folder: Path, entries: Sequence[Entry], group: Transaction) -> None:
+    """Add the bodies of what ``digest_files`` gave to a group.
 
-    def __init__(self, step: Files, recipe_folder: Path, group: Transaction) -> None:
-        self._step = step
-        self._folder = Path(os.path.realpath(recipe_folder))
-        self._group = group
-        self._executables = executables(self._folder)
-        self._source = self._folder
-
-    def place(self) -> Placement:
-        """Give the step's entries."""
-        step = self._step
-        named = step.source.strip("/") or "."
-        self._source = path = self._inside(self._folder / named, named)
-        try:
-            mode = os.lstat(path).st_mode
-        except FileNotFoundError:
-            raise RecipeError(
-                f"{step.where}: files({step.source!r}): there is no such file in {self._folder}",
-                "paths are relative to the recipe's folder",
-            ) from None
-        to = step.to.strip("/")
-        if stat.S_ISDIR(mode):
-            entries = sorted(self._directory(path, to))
-            above = {entry.path.rpartition("/")[0] for entry in entries} | ({to} if to else set())
-            folders = {parent for path in above for parent in _parents(path, to)}
-            made = [tree.directory(path, uid=step.uid, gid=step.gid) for path in folders if path]
-            return Placement(tuple(sorted([*made, *entries])))
-        target = f"{to}/{named.rpartition('/')[2]}".lstrip("/") if step.to.endswith("/") else to
-        if not target:
-            raise RecipeError(f"{step.where}: files({step.source!r}) cannot replace the root folder")
-        return Placement((self._file(path, target),))
-
-    def _directory(self, folder: Path, to: str) -> Iterator[Entry]:
-        with os.scandir(folder) as listing:
-            names = sorted(entry.name for entry in listing if not is_left_out(os.fsencode(entry.name)))
-        for name in names:
-            path = folder / name
-            target = f"{to}/{name}" if to else name
-            mode = os.lstat(path).st_mode
-            if stat.S_ISDIR(mode):
-                yield from self._directory(path, target)
-            elif stat.S_ISLNK(mode):
-                yield self._link(path, target)
-            else:
-                yield self._file(path, target)
-
-    def _link(self, path: Path, to: str) -> Entry:
-        """Keep a link that stays among what is placed; follow one to elsewhere in the recipe's folder."""
-        shown = self._shown(path)
-        end = self._inside(path, shown)
-        target = os.readlink(path)
-        if not os.path.isabs(target) and (end == self._source or self._source in end.parents):
-            return tree.link(to, target, self._step.uid, self._step.gid)
-        if not end.is_file():
-            raise RecipeError(
-                f"{self._step.where}: {shown} is a link to {target}, "
-                f"which files({self._step.source!r}) does not place"
-            )
-        return self._file(end, to)
-
-    def _file(self, path: Path, to: str) -> Entry:
-        step = self._step
-        shown = self._shown(path)
-        try:
-            to.encode()
-        except UnicodeEncodeError:
-            raise RecipeError(f"{step.where}: the name {shown!r} is not UTF-8", "rename the file") from None
-        try:
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise RecipeError(f"{step.where}: {shown} is neither a file, a folder nor a link")
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            raise RecipeError(f"{step.where}: {shown}: {error.strerror}") from None
-        with open(descriptor, "rb", buffering=0) as file:
-            own = os.fstat(descriptor).st_mode & 0o100 != 0
-            digest, size = self._group.add_stream(file)
-        mode = step.mode
-        if mode is None:
-            mode = 0o755 if self._executables.get(shown, own) else 0o644
-        return tree.file(to, digest, size, mode, step.uid, step.gid)
-
-    def _inside(self, path: Path, shown: str) -> Path:
-        """Give where a path leads; raises RecipeError if that is outside the recipe's folder."""
-        end = Path(os.path.realpath(path))
-        if end != self._folder and self._folder not in end.parents:
-            raise RecipeError(f"{self._step.where}: {shown} leads outside the recipe's folder", INSIDE)
-        return end
-
-    def _shown(self, path: Path) -> str:
-        return path.relative_to(self._folder).as_posix()
+    Raises RecipeError for a file that has changed meanwhile.
+    """
+    wanted = {entry.path: entry.digest for entry in entries if entry.kind == "f"}
+    source = _source(step, folder)
+    for path, found in _walk(step, source, folder):
+        if found.is_symlink() or found.is_dir():
+            continue
+        with found.open("rb", buffering=0) as body:
+            digest, _ = group.add_stream(body)
+        if digest != wanted.get(_target(step, source, found)):
+            raise RecipeError(f"{step.where}: {path} changed while it was read", "run the command again")
 
 
-def _parents(path: str, top: str) -> Iterator[str]:
-    """Give a path and those above it, down to ``top``."""
-    while path and path != top:
-        yield path
-        path = path.rpartition("/")[0]
-    if path:
-        yield path
+def _source(step: Files, folder: Path) -> Path:
+    source = folder / step.source
+    if not source.exists():
+        raise RecipeError(f"{step.where}: files({step.source!r}): there is no {source}", "check the path")
+    if not source.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(
+            f"{step.where}: files({step.source!r}) leads outside the recipe's folder, to {source.resolve()}",
+            "copy the files into the recipe's folder",
+        )
+    return source
+
+
+def _target(step: Files, source: Path, found: Path) -> str:
+    """Give where something goes: a folder's contents into ``to``, a file to ``to`` or into it."""
+    to = step.to.strip("/")
+    if found == source:
+        if source.is_dir():
+            return to
+        return "/".join(filter(None, (to, source.name))) if step.to.endswith("/") else to
+    return "/".join(filter(None, (to, *found.relative_to(source).parts)))
+
+
+def _walk(step: Files, source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Give what is to be placed with its path in the recipe's folder, folders before their contents."""
+    found = source.lstat().st_mode
+    path = source.relative_to(folder).as_posix()
+    if stat.S_ISLNK(found) and source != folder / step.source:
+        _check_link(step, source, folder)
+    elif not (stat.S_ISREG(found) or stat.S_ISDIR(found) or stat.S_ISLNK(found)):
+        raise RecipeError(f"{step.where}: {path} is neither file, folder nor link", "leave it out")
+    yield path, source
+    if source.is_dir() and (not source.is_symlink() or source == folder / step.source):
+        for name in sorted(os.listdir(source)):
+            if not is_left_out(name):
+                yield from _walk(step, source / name, folder)
+
+
+def _check_link(step: Files, path: Path, folder: Path) -> None:
+    """Links stay links; where they lead on this machine, outside the recipe, they would not work."""
+    target = os.readlink(path)
+    if os.path.isabs(target):
+        return  # it means a path of the image
+    if not (path.parent / target).resolve().is_relative_to(folder.resolve()):
+        shown = path.relative_to(folder).as_posix()
+        raise RecipeError(
+            f"{step.where}: {shown} is a link that leads outside the recipe's folder, to {target}",
+            "copy what it leads to, or make it absolute if it means a path of the image",
+        )
+
+
+def _mode(step: Files, path: str, found: Path, executable: Mapping[str, bool]) -> int:
+    if step.mode is not None:
+        return step.mode
+    own = bool(found.stat().st_mode & 0o100)
+    return 0o755 if executable.get(path, own) else 0o644
+
+
+def _git_modes(folder: Path) -> dict[str, bool]:
+    """Give path → whether git has it as executable, for files that git tracks; empty without git.
+
+    Some file systems (network shares, those of other systems) have no executable bit, or set it for
+    all: git's is what the author meant.
+    """
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return {}
+    try:
+        ended = subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "--stage", "-z"],
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    modes = {}
+    for line in ended.stdout.split(b"\0") if ended.returncode == 0 else ():
+        head, _, path = line.partition(b"\t")
+        if path:
+            modes[os.fsdecode(path)] = head.startswith(b"100755")
+    return modes
