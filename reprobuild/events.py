@@ -91,6 +91,16 @@ class ItemsProgressed:
     cached: int
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An audit goes on: how many of how many things of a kind have been looked at."""
+
+    what: str
+    """In the plural: ``blobs``, ``checkouts``."""
+    done: int
+    count: int
+
+
 Event = (
     FetchStarted
     | FetchProgressed
@@ -101,6 +111,7 @@ Event = (
     | Note
     | Warned
     | ItemsProgressed
+    | Checked
 )
 Tell = Callable[[Event], None]
 

@@ -90,7 +90,7 @@ class Checkouts:
 
     def stack_of(self, layers: Sequence[Digest]) -> list[str] | None:
         """Give the names of the folders that a stack of layers was laid out as; None if unknown."""
-        return self._recall(_key(layers))
+        return self.recall(_key(layers))
 
     def is_intact(self, name: str) -> bool:
         """Tell whether a folder is there and its links to blobs look untouched."""
@@ -134,7 +134,7 @@ class Checkouts:
 
     def _lease_all(self, layers: Sequence[Layer | Digest], leases: list[Lock]) -> list[str]:
         key = _key([layer.digest if isinstance(layer, Layer) else layer for layer in layers])
-        names = self._recall(key)
+        names = self.recall(key)
         elements: dict[str, Element] | None = None
         if names is None:
             elements = self._plan(layers)
@@ -200,7 +200,7 @@ class Checkouts:
         """Give the digests of linked blobs whose link in a folder does not look as it was made."""
         root = os.open(self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for path, size, digest in self._links(name):
+            for path, size, digest in self.links(name):
                 try:
                     found = os.stat(path, dir_fd=root, follow_symlinks=False)
                 except OSError:
@@ -211,7 +211,7 @@ class Checkouts:
         finally:
             os.close(root)
 
-    def _links(self, name: str) -> list[tuple[str, int, str]]:
+    def links(self, name: str) -> list[tuple[str, int, str]]:
         """Read which files of a folder are links: path, size, hex digits of the blob."""
         with open(self._path(name) + LINKS, "rb", buffering=0) as file:
             rows = [line.split(b"\t") for line in file.read().splitlines()]
@@ -241,7 +241,8 @@ class Checkouts:
             found[element.name] = element
         return found
 
-    def _recall(self, key: str) -> list[str] | None:
+    def recall(self, key: str) -> list[str] | None:
+        """Give the names of the folders that are noted under a stack's key; None where nothing sound is."""
         try:
             with open(f"{self.folder}/{STACKS}/{key}", encoding="ascii") as file:
                 lines = file.read().split("\n")

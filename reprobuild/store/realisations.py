@@ -68,7 +68,9 @@ class Realisations:
 
 
 def needed_listings(record: Mapping[str, Any]) -> set[Digest]:
-    """Give the digests of the tree and layer listings that a record names."""
+    """Give the digests of the tree and layer listings that a record needs."""
+    if record.get("kind") == "diff":
+        return set()  # says something of a layer, and needs nothing of it
     found = {record.get("listing"), record.get("layer"), record.get("tree")}
     layers = record.get("layers")
     if isinstance(layers, list):
@@ -77,7 +79,7 @@ def needed_listings(record: Mapping[str, Any]) -> set[Digest]:
 
 
 def needed_blobs(record: Mapping[str, Any]) -> set[Digest]:
-    """Give the digests that a record names directly, listings among them."""
+    """Give the digests that a record needs directly, listings among them."""
     named = record.get("blobs")
     found = set(_digests(named if isinstance(named, list) else ()))
     found.update(_digests((record.get("config"),)))

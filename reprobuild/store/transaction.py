@@ -119,7 +119,7 @@ class Transaction:
         return BlobWriter(self, None if resume is None else str(resume))
 
     def adopt(self, path: Path, digest: Digest) -> None:
-        """Take over a file of ``Store.partial`` whose bytes the caller has hashed; it is moved, not copied."""
+        """Take over a file of ``Store.partial`` whose bytes the caller has hashed; it is not copied."""
         try:
             descriptor = _open_partial(str(path))
             try:

@@ -1,0 +1,369 @@
+"""Gives space back: marks what roots, users and the last hours need, and removes the rest.
+
+``plan`` looks and gives a value; ``carry_out`` moves the victims to ``tmp/trash`` while it holds the
+store's lock, and deletes them after. What became needed in between stays. Knows of records only what
+``realisations`` knows: which fields point into the store.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+
+from reprobuild.digest import Digest
+from reprobuild.errors import CheckFailedError
+from reprobuild.store.checkouts import LINKS, STACKS
+from reprobuild.store.disk import fresh_name, remove, trouble
+from reprobuild.store.locks import acquire, try_acquire
+from reprobuild.store.realisations import needed_blobs, needed_listings, needed_records
+from reprobuild.store.scratch import LOCK_SUFFIX, PARTIAL, TRASH, abandoned, since
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Literal
+
+    from reprobuild.store.store import Store
+
+GRACE = 24 * 3600.0
+"""Seconds for which nothing is taken that was written, or found useful by a writer."""
+PARTIAL_GRACE = 7 * 24 * 3600.0
+"""Seconds for which the first part of a download is kept."""
+BATCH = 1000
+"""Files moved before others may have the store's lock."""
+
+_FILE_LINE = re.compile(rb"^f\t[0-7]+\t\d+:\d+\t(\d+)\t([0-9a-f]{64})\t", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """One thing that goes."""
+
+    kind: Literal["blob", "realisation", "checkout", "leftover"]
+    name: str
+    """A digest, a key, a checkout's name, or a path below the store."""
+    size: int
+    """Bytes on the disk; links to blobs that stay do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcPlan:
+    """What goes, and until when a change spares a thing."""
+
+    victims: tuple[Victim, ...]
+    cutoff: float
+    """Seconds since the epoch: what changed later stays."""
+    kept: int = field(default=0)
+    """Bytes of the blobs that stay."""
+
+    def of_kind(self, kind: str) -> tuple[Victim, ...]:
+        """Give the victims of one kind."""
+        return tuple(victim for victim in self.victims if victim.kind == kind)
+
+    @property
+    def size(self) -> int:
+        """Bytes that carrying it out gives back, about."""
+        return sum(victim.size for victim in self.victims)
+
+
+def plan(
+    store: Store, *, grace: float = GRACE, all_checkouts: bool = False, now: float | None = None
+) -> GcPlan:
+    """Find what nothing needs.
+
+    ``grace``: seconds for which what is new stays; ``all_checkouts``: give up those of kept images
+    too, unless they are in use. Raises CheckFailedError while a root cannot be read.
+    """
+    now = time.time() if now is None else now
+    begun = since(store.tmp)
+    cutoff = min(now - grace, now if begun is None else begun)
+    try:
+        return _plan(store, cutoff, now, all_checkouts)
+    except OSError as error:
+        raise trouble(error, f"looking through the store {store.path}") from error
+
+
+def carry_out(store: Store, planned: GcPlan) -> GcPlan:
+    """Remove the victims of a plan; gives what really went."""
+    try:
+        return _carry_out(store, planned)
+    except OSError as error:
+        raise trouble(error, f"removing from the store {store.path}") from error
+
+
+def digests_of_listing(listing: bytes) -> dict[str, int]:
+    """Give the file bodies that a tree's or layer's listing names: hex digits → size in bytes."""
+    return {match[2].decode(): int(match[1]) for match in _FILE_LINE.finditer(listing)}
+
+
+class _Marks:
+    """What of a store is needed."""
+
+    def __init__(self, store: Store, cutoff: float) -> None:
+        self._store = store
+        self.blobs: set[str] = set()
+        """Hex digits."""
+        self.records: set[Digest] = set()
+        self.all: dict[Digest, dict[str, Any]] = {}
+        fresh = set()
+        for key in store.realisations:
+            record = store.realisations.get(key)
+            if record is not None:
+                self.all[key] = record
+                if changed(store.realisations.locate(key)) >= cutoff:
+                    fresh.add(key)
+        for root in store.roots:
+            self._keep(root.keys)
+        self._keep(fresh)
+        self._keep_free_ones()
+
+    def _keep(self, keys: Iterable[Digest]) -> None:
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key in self.records or key not in self.all:
+                continue
+            record = self.all[key]
+            self.records.add(key)
+            self.blobs.update(blob.hex for blob in needed_blobs(record))
+            for listing in needed_listings(record):
+                self.mark_listing(listing)
+            todo += needed_records(record)
+
+    def mark_listing(self, digest: Digest) -> None:
+        """Keep a listing, and all bodies that it names."""
+        self.blobs.add(digest.hex)
+        self.blobs.update(self._bodies(digest))
+
+    def _bodies(self, digest: Digest) -> dict[str, int]:
+        try:
+            with self._store.blobs.open(digest) as file:
+                return digests_of_listing(file.read())
+        except CheckFailedError:
+            return {}  # an audit names it
+
+    def _keep_free_ones(self) -> None:
+        """Keep records that save work later and need nothing that would go otherwise."""
+        for key, record in self.all.items():
+            if key in self.records:
+                continue
+            kind = record.get("kind")
+            listings = needed_listings(record)
+            if kind == "diff":
+                free = str(record.get("layer")).removeprefix("sha256:") in self.blobs
+            elif kind in ("run", "placement") and listings:
+                needed = {blob.hex for blob in needed_blobs(record) - listings}
+                bodies = [self._bodies(listing) for listing in listings]
+                free = all(bodies) and needed.union(*bodies) <= self.blobs
+            else:
+                free = False
+            if free:
+                self._keep((key,))
+
+
+def _plan(store: Store, cutoff: float, now: float, all_checkouts: bool) -> GcPlan:
+    unreadable = store.roots.unreadable()
+    if unreadable:
+        raise CheckFailedError(
+            f"the root {unreadable[0]} cannot be read, so what it keeps is not known",
+            "realize its recipe again, or remove the file",
+        )
+    marks = _Marks(store, cutoff)
+    victims = [
+        Victim("realisation", key.hex, _size(store.realisations.locate(key)))
+        for key in store.realisations
+        if key not in marks.records and changed(store.realisations.locate(key)) < cutoff
+    ]
+    checkouts = list(_idle_checkouts(store, marks, cutoff, all_checkouts))
+    going = {victim.name for victim in checkouts}
+    for name in store.checkouts.names():
+        if name not in going:
+            marks.blobs.add(store.checkouts.tree_of(name).hex)  # its listing, for audits
+    kept = 0
+    for name, found in _blob_stats(store):
+        if name in marks.blobs or found.st_ctime >= cutoff:
+            kept += found.st_size
+        else:
+            victims.append(Victim("blob", name, found.st_size))
+    return GcPlan((*victims, *checkouts, *_leftovers(store, now)), cutoff, kept)
+
+
+def _idle_checkouts(store: Store, marks: _Marks, cutoff: float, everything: bool) -> Iterator[Victim]:
+    kept: set[str] = set()
+    for key in () if everything else marks.records:
+        layers = marks.all[key].get("layers")
+        if not isinstance(layers, list):
+            continue
+        # As the record names them, in order; a name that makes no sense keeps nothing.
+        try:
+            digests = [Digest.parse(layer["layer"]) for layer in layers]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        kept.update(store.checkouts.stack_of(digests) or ())
+    for name in store.checkouts.names():
+        path = os.path.join(store.checkouts.folder, name)
+        if name in kept or changed(path) >= cutoff:
+            continue
+        lease = try_acquire(store.checkouts.lease_path(name))
+        if lease is not None:
+            lease.close()
+            yield Victim("checkout", name, _checkout_size(store, name))
+
+
+def _checkout_size(store: Store, name: str) -> int:
+    """Give the bytes of what was copied into a checkout."""
+    try:
+        with store.blobs.open(store.checkouts.tree_of(name)) as file:
+            total = sum(int(match[1]) for match in _FILE_LINE.finditer(file.read()))
+    except CheckFailedError:
+        return 0
+    return total - sum(size for _, size, _ in store.checkouts.links(name))
+
+
+def _leftovers(store: Store, now: float) -> Iterator[Victim]:
+    """Give what is below ``tmp/`` and of no use: dead processes' folders, trash, old parts of downloads."""
+    dead = set(abandoned(store.tmp))
+    for name in sorted(os.listdir(store.tmp)):
+        path = os.path.join(store.tmp, name)
+        if name in (TRASH, PARTIAL):
+            for inner in sorted(os.listdir(path)):
+                if name == TRASH or changed(f"{path}/{inner}") < now - PARTIAL_GRACE:
+                    yield Victim("leftover", f"tmp/{name}/{inner}", _size(f"{path}/{inner}"))
+        elif name in dead or (
+            not os.path.exists(path + LOCK_SUFFIX)
+            and not name.endswith(LOCK_SUFFIX)
+            and changed(path) < now - PARTIAL_GRACE
+        ):
+            yield Victim("leftover", f"tmp/{name}", _size(path))
+
+
+def _blob_stats(store: Store) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(store.blobs.folder) as fan:
+        folders = [entry.path for entry in fan if entry.is_dir(follow_symlinks=False)]
+    for folder in folders:
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if len(entry.name) == 64:
+                    try:
+                        yield entry.name, entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+
+
+def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
+    from reprobuild.store.scratch import reap
+    from reprobuild.store.store import make_folder
+
+    make_folder(os.path.join(store.tmp, TRASH), store.owner)
+    trash = os.path.join(store.tmp, TRASH, fresh_name())
+    make_folder(trash, store.owner)
+    gone: list[Victim] = []
+    todo = [victim for kind in ("realisation", "blob") for victim in planned.of_kind(kind)]
+    marks: _Marks | None = None
+    before: object = None
+    while todo:
+        batch, todo = todo[:BATCH], todo[BATCH:]
+        with acquire(store.lock_path("gc")):
+            now = _fingerprint(store)
+            if marks is None or now != before:
+                marks, before = _Marks(store, planned.cutoff), now
+            for victim in batch:
+                if _move(store, victim, planned.cutoff, marks, trash):
+                    gone.append(victim)
+            before = _fingerprint(store)
+    for victim in planned.of_kind("checkout"):
+        lease = try_acquire(store.checkouts.lease_path(victim.name))
+        if lease is not None:
+            store.checkouts.discard(victim.name)
+            lease.close(remove=True)
+            gone.append(victim)
+    _forget_stacks(store)
+    for victim in planned.of_kind("leftover"):
+        path = os.path.join(store.path, victim.name)
+        # One with a lock file is left to reap, which takes the lock first.
+        if os.path.lexists(path) and not os.path.exists(path + LOCK_SUFFIX):
+            remove(path)
+            gone.append(victim)
+    reap(store.tmp)
+    gone += [
+        victim
+        for victim in planned.of_kind("leftover")
+        if victim not in gone and not os.path.lexists(os.path.join(store.path, victim.name))
+    ]
+    remove(trash)
+    _remove_free_locks(store)
+    return GcPlan(tuple(gone), planned.cutoff, planned.kept)
+
+
+def _fingerprint(store: Store) -> tuple[object, ...]:
+    """Give a value that changes when roots or records do."""
+    roots = tuple((root.name, root.keys) for root in store.roots)
+    return roots, frozenset(store.realisations)
+
+
+def _move(store: Store, victim: Victim, cutoff: float, marks: _Marks, trash: str) -> bool:
+    """Move a blob or a record to the trash, unless something needs it by now."""
+    digest = Digest(victim.name)
+    if victim.kind == "blob":
+        path, needed = store.blobs.locate(digest), victim.name in marks.blobs
+    else:
+        path, needed = store.realisations.locate(digest), digest in marks.records
+    try:
+        if needed or os.stat(path).st_ctime >= cutoff:
+            return False
+        os.rename(path, f"{trash}/{victim.kind}-{victim.name}")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _forget_stacks(store: Store) -> None:
+    """Remove the notes on stacks whose folders are gone."""
+    folder = os.path.join(store.checkouts.folder, STACKS)
+    there = set(store.checkouts.names())
+    for name in _list(folder):
+        names = store.checkouts.recall(name)
+        if names is None or not there.issuperset(names):
+            remove(os.path.join(folder, name))
+    for name in _list(store.checkouts.folder):
+        if name.endswith(LINKS) and name.removesuffix(LINKS) not in there:
+            lease = try_acquire(store.checkouts.lease_path(name.removesuffix(LINKS)))
+            if lease is not None:
+                if not os.path.exists(os.path.join(store.checkouts.folder, name.removesuffix(LINKS))):
+                    remove(os.path.join(store.checkouts.folder, name))
+                lease.close(remove=True)
+
+
+def _remove_free_locks(store: Store) -> None:
+    folder = os.path.join(store.path, "locks")
+    for name in _list(folder):
+        lock = try_acquire(os.path.join(folder, name))
+        if lock is not None:
+            lock.close(remove=True)
+
+
+def _list(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def changed(path: str) -> float:
+    """Give when a path last changed: modification times are all the normal time, change times are not."""
+    try:
+        return os.lstat(path).st_ctime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _size(path: str) -> int:
+    """Give the bytes of a file, or of all files in a folder as far as it can be read."""
+    try:
+        if not os.path.isdir(path) or os.path.islink(path):
+            return os.lstat(path).st_size
+        return sum(_size(entry.path) for entry in os.scandir(path))
+    except OSError:
+        return 0
