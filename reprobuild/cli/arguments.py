@@ -73,3 +73,12 @@ def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -
     if sets:
         raise UsageError(f"{name} is a built image: it has no options to set", "name its recipe instead")
     return find_image(project.store, name)
+
+
+def split_predictor(text: str) -> tuple[str, str]:
+    """Take ``NAME/PREDICTOR`` apart; the name may be a tag, which has a slash of its own."""
+    space, slash, rest = text.partition("/")
+    if slash and ":" in rest:
+        name, _, predictor = rest.partition("/")
+        return f"{space}/{name}", predictor or "default"
+    return space, rest or "default"

@@ -5,11 +5,13 @@ A verb's module is imported when the verb is called. Knows nothing of what any v
 
 from __future__ import annotations
 
+import copy
+import errno
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -18,7 +20,7 @@ from reprobuild import __version__
 from reprobuild.cli.output import print_error
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import did_you_mean
-from reprobuild.errors import NotBuiltError, ReprobuildError, UsageError
+from reprobuild.errors import NotBuiltError, OutsideError, ReprobuildError, UsageError
 
 VERBS = {
     "list": "what recipes there are",
@@ -40,13 +42,17 @@ VERBS = {
 LATER = ("init", "new", "publish", "pull", "load", "import", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
-MODULES = {"list": "list_", "import": "import_"}
+MODULES = {"list": "list_"}
 
 INTERRUPTED = 130
 
 
 class Root(click.Group):
     """Finds a verb by the table, without importing the others."""
+
+    def __init__(self, load: Callable[[str], click.Command], **more: Any) -> None:
+        super().__init__(**more)
+        self.load = load
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -62,16 +68,21 @@ class Root(click.Group):
                 f"there is no verb {cmd_name!r}",
                 did_you_mean(cmd_name, VERBS, "reprobuild --help lists them"),
             )
-        module = importlib.import_module(f"reprobuild.cli.{MODULES.get(cmd_name, cmd_name)}")
-        found = module.command
-        assert isinstance(found, click.Command)
-        found.params.extend(shared_options())
+        found = copy.copy(self.load(cmd_name))
+        found.params = [*found.params, *shared_options()]
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table: asking each command for its help would import them all.
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+
+def load_verb(name: str) -> click.Command:
+    """Import a verb's module; give its command."""
+    found = importlib.import_module(f"reprobuild.cli.{MODULES.get(name, name)}").command
+    assert isinstance(found, click.Command)
+    return found
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -98,10 +109,11 @@ def shared_options() -> list[click.Parameter]:
     ]
 
 
-def root() -> click.Group:
-    """Make the ``reprobuild`` command."""
+def root(load: Callable[[str], click.Command]) -> click.Group:
+    """Make the ``reprobuild`` command; ``load`` gives the command of a verb of the table."""
     version = click.version_option(__version__, message="reprobuild %(version)s")
     group = Root(
+        load,
         name="reprobuild",
         params=shared_options(),
         help="Published models, pinned to the byte, built without a network, predicted with offline.",
@@ -113,23 +125,21 @@ def root() -> click.Group:
     return version(group)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one call; give its exit code. Nothing but a bug gets out of here as an exception."""
+def run(arguments: Sequence[str], load: Callable[[str], click.Command] = load_verb) -> int:
+    """Run one call; give its exit code. No exception gets out of here."""
     session = Session()
     try:
-        code = root().main(
-            list(arguments) or ["--help"],
-            prog_name="reprobuild",
-            standalone_mode=False,
-            obj=session,
-            windows_expand_args=False,
-        )
+        # Not click's own main(): it ends the process where output has no reader, and words errors itself.
+        with root(load).make_context("reprobuild", list(arguments) or ["--help"], obj=session) as context:
+            code = context.command.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): Python would complain while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -167,12 +177,7 @@ def _from_click(error: click.ClickException) -> ReprobuildError:
 
 
 def _from_system(error: OSError) -> ReprobuildError:
-    from reprobuild.errors import OutsideError
-
     named = f"{error.filename}: " if error.filename else ""
-    hints = {
-        28: "reprobuild gc gives space back",
-        13: "look at who owns it",
-        122: "reprobuild gc gives space back",
-    }
-    return OutsideError(f"{named}{error.strerror or error}", hints.get(error.errno or 0, ""))
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "reprobuild gc gives space back" if is_full else ""
+    return OutsideError(f"{named}{error.strerror or error}", hint)

@@ -34,8 +34,8 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
             command = Command(argv=shell, env=realised.env, workdir=realised.workdir, terminal=True)
             what = realised.tag
         else:
-            from reprobuild.build.before import before_step
             from reprobuild.build.derive import derive_recipe
+            from reprobuild.build.step import before_step
 
             derived = derive_recipe(project, name, pairs(sets, "--set"), trust=trust)
             before = before_step(project, derived, at)

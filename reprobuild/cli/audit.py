@@ -1,0 +1,102 @@
+"""``reprobuild audit``: check what is kept against its names, pins and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.session import Session
+from reprobuild.cli.text import count_text
+from reprobuild.cli.ui import say
+from reprobuild.errors import CheckFailedError, UsageError
+
+if TYPE_CHECKING:
+    from reprobuild.build.project import Project
+
+
+@click.command("audit")
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option(
+    "--all", "everything", is_flag=True, help="The locks of all recipes, not of realized ones alone."
+)
+@click.option("--repair", is_flag=True, help="Take what is damaged out of the way, so that it comes back.")
+@click.pass_obj
+def command(session: Session, names: tuple[str, ...], everything: bool, repair: bool) -> int:
+    """Check the whole store (blobs, listings, checkouts, realisations, images, cached predictions), and
+    the locks of the recipes named, or of those that were realized here. Exit code 4 if anything is found.
+    """
+    if everything and names:
+        raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
+    with session.working() as project:
+        findings = [*_store(project, repair=repair), *_locks(project, names, everything=everything)]
+        predictions, checked = _predictions(project, repair=repair)
+        findings += predictions
+    mended = sum(bool(finding["mended"]) for finding in findings)
+    if session.json:
+        print_json(document(findings=findings, predictions=checked, mended=mended))
+    else:
+        for finding in findings:
+            lines = [f"{finding['kind']} {finding['what']}: {finding['problem']}"]
+            lines += [f"  {finding['where']}"] * bool(finding["where"])
+            lines += (
+                ["  mended"] if finding["mended"] else [f"  hint: {finding['hint']}"] * bool(finding["hint"])
+            )
+            print_text("\n".join(lines))
+        if not session.quiet:
+            found = count_text(len(findings), "finding") if findings else "nothing amiss"
+            say(f"audit: {found}" + (f", {mended} mended" if mended else ""))
+    return CheckFailedError.exit_code if len(findings) > mended else 0
+
+
+def _finding(
+    kind: str, what: str, where: str, problem: str, hint: str, *, mended: bool = False
+) -> dict[str, Any]:
+    return {"kind": kind, "what": what, "where": where, "problem": problem, "hint": hint, "mended": mended}
+
+
+def _store(project: Project, *, repair: bool) -> Iterator[dict[str, Any]]:
+    from reprobuild.build.audit import audit_images
+    from reprobuild.store.audit import audit, set_aside
+
+    found = list(audit(project.store, tell=project.tell))
+    for one in found:
+        mended = repair and set_aside(project.store, one)
+        yield _finding(one.kind, one.what, one.where, one.problem, one.hint, mended=mended)
+    for one in audit_images(project.store):
+        yield _finding(one.kind, one.what, one.where, one.problem, one.hint)
+
+
+def _locks(project: Project, names: tuple[str, ...], *, everything: bool) -> Iterator[dict[str, Any]]:
+    from reprobuild.build.audit import all_names, audit_locks
+
+    if not names:
+        there = all_names(project)
+        realized = {root.name for root in project.store.roots}
+        names = tuple(name for name in there if everything or name in realized)
+    for one in audit_locks(project, names):
+        yield _finding(one.kind, one.what, one.where, one.problem, one.hint)
+
+
+def _predictions(project: Project, *, repair: bool) -> tuple[list[dict[str, Any]], int]:
+    from reprobuild.predict.audit import audit_predictions
+    from reprobuild.predict.cache import PredictionCache, cache_folder
+
+    if not cache_folder(project.store.root).is_dir():
+        return [], 0
+    with PredictionCache.open(project.store.root) as cache:
+        audited = audit_predictions(cache, repair=repair)
+    found = [
+        _finding(
+            "prediction",
+            one.where,
+            str(cache.folder),
+            one.problem,
+            one.hint,
+            mended=repair and one.rowid is not None,
+        )
+        for one in audited.findings
+    ]
+    return found, audited.checked

@@ -1,0 +1,53 @@
+"""``reprobuild export``: write an image as an OCI layout or a docker archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reprobuild.cli.arguments import image_of, set_option, trust_option
+from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.session import Session
+
+NEXT = {
+    "oci": "skopeo inspect oci-archive:{path}",
+    "oci-dir": "skopeo inspect oci:{path}",
+    "docker": "docker load --input {path}",
+}
+"""What to do with an export."""
+
+
+@click.command("export")
+@click.argument("name", metavar="NAME")
+@click.option("--to", "path", required=True, metavar="PATH", help="Where to write it.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["oci", "oci-dir", "docker"]),
+    default="oci",
+    show_default=True,
+    help="An OCI layout as one file, as a folder, or an archive for docker load.",
+)
+@set_option
+@trust_option
+@click.pass_obj
+def command(session: Session, name: str, path: str, form: str, sets: tuple[str, ...], trust: bool) -> int:
+    """Write a recipe's image (built first if need be), or one of the store by its tag or image ID.
+
+    The same image gives the same bytes, whenever and wherever it is exported.
+    """
+    from reprobuild.build.export import export
+
+    to = Path(path).absolute()
+    with session.working() as project:
+        realised = image_of(project, name, sets, trust=trust)
+        is_written = export(project.store, realised, to, form)  # type: ignore[arg-type]  # click checked it
+    if session.json:
+        fields = {"tag": realised.tag, "image_id": str(realised.image_id), "path": str(to), "format": form}
+        print_json(document(**fields, written=is_written))
+        return 0
+    how = "written" if is_written else "is there already"
+    then = NEXT[form].format(path=to)
+    print_text(f"{to}: {realised.tag} {how}\n  image ID  {realised.image_id}\n  next      {then}")
+    return 0
