@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reprobuild.build import recipes
 from reprobuild.engine.protocol import Engine
-from reprobuild.errors import EngineError, NotBuiltError, UsageError
+from reprobuild.errors import NotBuiltError, UsageError
 from reprobuild.events import Tell, ignore
 from reprobuild.settings import Settings
 from reprobuild.store.store import Store
@@ -45,14 +45,10 @@ class Project:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that the settings ask for. Raises EngineError where it cannot isolate here."""
+        """The engine that the settings ask for; its ``run`` raises EngineError where it cannot isolate."""
         if self.settings.engine == "docker":
             raise NotBuiltError("the docker engine is not in this release", "use --engine sandbox")
-        engine = self.sandbox
-        isolation = engine.probe()
-        if not isolation.available:
-            raise EngineError(f"commands cannot be isolated here: {isolation.missing}", isolation.hint)
-        return engine
+        return self.sandbox
 
     @cached_property
     def sandbox(self) -> Engine:

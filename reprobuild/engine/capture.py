@@ -13,10 +13,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection
+from io import FileIO
 from pathlib import Path
 
+from reprobuild.engine.folders import FOLDER, open_file, open_folder
 from reprobuild.engine.protocol import Capture, RawChange, RawKind
-from reprobuild.engine.scratch import open_folder
 from reprobuild.errors import BuildFailedError
 
 LONGEST_PATH = 4095
@@ -33,7 +34,7 @@ def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str], bas
     into them. base_uid: the uid outside that is 0 inside. Raises BuildFailedError for a path that is
     too long to be kept.
     """
-    root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(upper, FOLDER)
     try:
         _Walk(capture, frozenset(ours), base_uid).folder(root, "")
     finally:
@@ -84,12 +85,7 @@ class _Walk:
     def file(self, parent: int, name: str, path: str, found: os.stat_result) -> None:
         if path in self.ours and not found.st_size:
             return
-        mode = stat.S_IMODE(found.st_mode)
-        if not mode & 0o400 and os.geteuid() != 0:
-            os.chmod(name, mode | 0o400, dir_fd=parent)
-        with open(
-            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent), "rb", buffering=0
-        ) as body:
+        with FileIO(open_file(parent, name)) as body:
             capability = b""
             with contextlib.suppress(OSError):
                 capability = os.getxattr(body.fileno(), _CAPABILITY)

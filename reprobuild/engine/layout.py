@@ -1,0 +1,121 @@
+"""The folders that a sandbox is made of: the tree's, between two of the engine's, and what goes in and out.
+
+Below the tree lie the folders and mount points that must be there even if a tree lacks them; above it
+the files of fixed content. So nothing that the engine needs is made in what the command writes to.
+Knows nothing of how they are mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from reprobuild.engine import world
+from reprobuild.engine.bubblewrap import Mounts
+from reprobuild.engine.exchange import readable_input
+from reprobuild.engine.launcher import Places
+from reprobuild.engine.protocol import Command
+from reprobuild.tree import NORMAL_TIME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.store.checkouts import Checkout
+
+
+class Layout:
+    """The folders of one command: the tree's between two of the engine's, and what goes in and out."""
+
+    def __init__(self, folder: Path, checkout: Checkout, command: Command, owner: int | None) -> None:
+        """Make them below ``folder``. Raises EngineError for an input that is not there."""
+        self._owner = owner
+        self.ours: set[str] = set()
+        """Paths inside that are there for the engine's sake, whatever the tree holds."""
+        self.left: list[tuple[Path, Path]] = []
+        """Folders that hold what the command leaves, each with where that goes."""
+        self.upper = self._folder(folder / "upper")
+        work = self._folder(folder / "work")
+        bottom = self._folder(folder / "bottom")
+        for name, mode in world.FOLDERS.items():
+            self._folder(bottom / name, mode)
+            self.ours.add(name)
+        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers)
+        self.places = Places(staged=owner is not None)
+        name_inside = self.places.name(folder)
+        inputs = {}
+        for inside, source in command.inputs.items():
+            readable = readable_input(source, folder, owner)
+            self._mount_point(bottom, inside, is_folder=readable.is_dir())
+            inputs[_inside(inside)] = self.places.name(readable)
+        outputs = {}
+        for number, (inside, to) in enumerate(command.outputs.items()):
+            left = self._folder(folder / f"output-{number}")
+            self._mount_point(bottom, inside, is_folder=True)
+            outputs[_inside(inside)] = f"{name_inside}/{left.name}"
+            self.left.append((left, to))
+        lowers = [f"{name_inside}/top"] if top else []
+        lowers += [self.places.name(lower) for lower in checkout.lowers]
+        lowers.append(f"{name_inside}/bottom")
+        if len(lowers) == 1:
+            lowers.append(f"{name_inside}/{self._folder(folder / 'empty').name}")
+        self.mounts = Mounts(
+            lowers,
+            f"{name_inside}/{self.upper.name}" if command.writable else "",
+            f"{name_inside}/{work.name}",
+            inputs,
+            outputs,
+        )
+
+    def _folder(self, path: Path, mode: int = 0o755) -> Path:
+        path.mkdir()
+        path.chmod(mode)
+        self._settle(path)
+        return path
+
+    def _settle(self, path: Path) -> None:
+        if self._owner is not None:
+            os.chown(path, self._owner, self._owner)
+        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
+
+    def _files_on_top(self, top: Path, lowers: Sequence[Path]) -> bool:
+        """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""
+        mode = 0o755
+        for lower in lowers:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(lower / "etc").st_mode
+                if not stat.S_ISDIR(found):
+                    return False
+                mode = stat.S_IMODE(found)
+                break
+        etc = self._folder(top / "etc")
+        for name, content in world.FILES.items():
+            (top / name).write_bytes(content)
+            (top / name).chmod(0o644)
+            self._settle(top / name)
+        etc.chmod(mode)
+        self._settle(etc)
+        self.ours.add("etc")
+        return True
+
+    def _mount_point(self, bottom: Path, inside: str, *, is_folder: bool) -> None:
+        here = bottom
+        parts = _inside(inside).strip("/").split("/")
+        for position, part in enumerate(parts):
+            here /= part
+            if here.exists():
+                continue
+            if is_folder or position < len(parts) - 1:
+                self._folder(here)
+            else:
+                here.touch(0o644)
+                self._settle(here)
+            self.ours.add("/".join(parts[: position + 1]))
+
+
+def _inside(path: str) -> str:
+    parts = path.strip("/").split("/")
+    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"not an absolute path inside: {path!r}")
+    return path.rstrip("/")
