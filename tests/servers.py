@@ -1,0 +1,135 @@
+"""Real servers for tests: each on a socket or port of its own, with a folder of its own.
+
+``with docker_daemon(folder) as docker: docker("load", …)``. Where a server can't be had, the test is
+skipped, or fails where ``REPROBUILD_REQUIRE`` names it. Servers that run already are never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from tests.require import program, require
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+class Docker:
+    """The docker client, talking to one daemon."""
+
+    def __init__(self, client: Path, folder: Path) -> None:
+        self.client = client
+        self.host = f"unix://{folder}/docker.sock"
+        self.folder = folder
+
+    def __call__(self, *arguments: str, input: bytes | None = None) -> str:
+        """Run a docker command; give what it printed. A failure shows what it said."""
+        environment = {
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": str(self.folder / "client"),
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+        }
+        return run([str(self.client), *arguments], input=input, env=environment)
+
+
+@contextmanager
+def docker_daemon(folder: Path) -> Iterator[Docker]:
+    """Run a Docker daemon without networks: containers need ``--network none``.
+
+    ``folder``: empty, with a path short enough for a socket.
+    """
+    client = program("docker")
+    daemon = program("dockerd")
+    require("dockerd", "" if os.geteuid() == 0 else "dockerd needs root")
+    docker = Docker(client, folder)
+    command = [str(daemon), "--host", docker.host, "--data-root", str(folder / "data")]
+    command += ["--exec-root", str(folder / "exec"), "--pidfile", str(folder / "dockerd.pid")]
+    command += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
+
+    def is_up() -> bool:
+        found = subprocess.run(
+            [str(client), "--host", docker.host, "version"], capture_output=True, check=False, timeout=20
+        )
+        return found.returncode == 0
+
+    with server("dockerd", command, folder / "dockerd.log", is_up):
+        yield docker
+
+
+@contextmanager
+def docker_registry(folder: Path) -> Iterator[str]:
+    """Run a registry (Docker's own, ``distribution``); give its address, ``127.0.0.1:port``."""
+    binary = program("docker-registry")
+    address = f"127.0.0.1:{free_port()}"
+    settings = folder / "registry.yml"
+    settings.write_text(
+        f"version: 0.1\n"
+        f"log: {{level: warn}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: {address}}}\n"
+    )
+
+    def is_up() -> bool:
+        try:
+            with urlopen(f"http://{address}/v2/", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    with server("docker-registry", [str(binary), "serve", str(settings)], folder / "registry.log", is_up):
+        yield address
+
+
+@contextmanager
+def server(name: str, command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Iterator[None]:
+    """Run a server until the context ends; skip the test, with the log's end, where it does not come up."""
+    environment = {"PATH": f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin", "HOME": str(log.parent)}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not is_up():
+            if process.poll() is not None or time.monotonic() > deadline:
+                last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+                require(name, f"{name} does not start here: {last}")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    """Give a port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def run(command: Sequence[str], *, input: bytes | None = None, env: dict[str, str] | None = None) -> str:
+    """Run a program to its end; give what it printed. A failure shows the command and what it said."""
+    found = subprocess.run(command, input=input, capture_output=True, check=False, timeout=300, env=env)
+    assert found.returncode == 0, f"{' '.join(command)}\n{found.stderr.decode(errors='replace')}"
+    return found.stdout.decode()
