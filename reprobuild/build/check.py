@@ -123,7 +123,7 @@ def _build_again(project: Project, store: Store, derived: Derived) -> None:
     project.tell(
         Note("building again from nothing: other store, file system, umask, time zone, locale, one core")
     )
-    ended = subprocess.run(argv, env=environment, cwd="/", capture_output=True, preexec_fn=vary, check=False)
+    ended = subprocess.run(argv, env=environment, capture_output=True, preexec_fn=vary, check=False)
     if ended.returncode not in (0, CheckFailedError.exit_code):
         shown = ended.stderr.decode(errors="replace").strip()
         raise BuildFailedError(

@@ -22,6 +22,7 @@ from reprobuild.recipe.derivation import ASSEMBLER
 from reprobuild.recipe.predictors import Json, Predictor
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
+from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Layer, Tree, apply
 
 
@@ -160,22 +161,23 @@ def write_image(
     ``records``: the keys of what is remembered of the steps.
     """
     recipe = derived.recipe
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        measured = list(pool.map(lambda layer: diff_id(store, layer[1]), layers))
-    references = tuple(
-        LayerReference(layer.digest, found, size, title)
-        for (title, layer), (found, size) in zip(layers, measured, strict=True)
-    )
     predictors = predictors_to_json(recipe.image.predictors)
     env = {**ENVIRONMENT, **recipe.image.env}
-    image = make_image(
-        references,
-        platform=derived.platform,
-        env=env,
-        workdir=recipe.image.workdir,
-        predictors=predictors,
-    )
     with store.transaction() as group:
+        listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            measured = list(pool.map(lambda layer: diff_id(store, group, layer[1]), layers))
+        references = [
+            LayerReference(layer.digest, found, size, title)
+            for (title, layer), (found, size) in zip(layers, measured, strict=True)
+        ]
+        image = make_image(
+            references,
+            platform=derived.platform,
+            env=env,
+            workdir=recipe.image.workdir,
+            predictors=predictors,
+        )
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)
         pins = {pin.sha256 for step in derived.steps for pin in step.pins}
@@ -211,14 +213,14 @@ def diff_key(layer: Layer) -> Digest:
     return canonical_digest({"diff": ASSEMBLER, "layer": str(layer.digest)})
 
 
-def diff_id(store: Store, layer: Layer) -> tuple[Digest, int]:
-    """Give the digest and the size in bytes of a layer's tar stream, remembered."""
+def diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int]:
+    """Give the digest and the size in bytes of a layer's tar stream, remembered with the group."""
     key = diff_key(layer)
     record = store.realisations.get(key)
     if record is not None:
         return Digest.parse(record["diff_id"]), int(record["size"])
     found, size = write_layer(layer, store.blobs.open)
-    store.realisations.put(
+    group.record(
         key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}
     )
     return found, size
