@@ -1,0 +1,44 @@
+"""Place one fetched file, or what is in it if it is an archive.
+
+Knows nothing of where it came from; nothing of the tree below matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reprobuild import tree
+from reprobuild.build.place.placement import Placement
+from reprobuild.build.tar_reader import ArchiveError
+from reprobuild.build.unpack import unpack
+from reprobuild.errors import RecipeError
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.steps import Url
+from reprobuild.store.store import Store
+from reprobuild.store.transaction import Transaction
+
+
+def facts(step: Url, below: tree.Tree, store: Store) -> dict[str, Json]:
+    """Give what placing depends on of the tree below: nothing."""
+    return {}
+
+
+def place(
+    step: Url, pins: Sequence[Pin], facts: Mapping[str, Json], store: Store, group: Transaction
+) -> Placement:
+    """Give the entries of the fetched file. Raises ArchiveError, naming step, file and member."""
+    (pin,) = pins
+    if step.unpack:
+        try:
+            with store.blobs.open(pin.sha256) as file:
+                return Placement(unpack(file, group, to=step.to, strip=step.strip))
+        except ArchiveError as error:
+            raise ArchiveError(f"{step.where}: {pin.name}: {error.message}", error.hint) from None
+    path = step.to.strip("/")
+    if step.to.endswith("/"):
+        path = f"{path}/{pin.name}".lstrip("/")
+    if not path:
+        raise RecipeError(f"{step.where}: {step.title} cannot replace the root folder", "name a file in to=")
+    mode = 0o644 if step.mode is None else step.mode
+    return Placement((tree.file(path, pin.sha256, pin.size, mode),))
