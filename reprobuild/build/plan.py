@@ -5,7 +5,9 @@ Knows nothing of doing it. ``--dry-run``, the progress display and the tests rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reprobuild.build import kinds
@@ -83,7 +85,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
             tree = made.tree
             continue
         steps.append(PlannedStep(one.step.title, "build" if tree is not None else "build unless equal"))
-        downloads |= {wanted.sha256: wanted for wanted in missing_downloads(project, one)}
+        downloads |= {wanted.sha256: wanted for wanted in missing_downloads(project, one, derived.folder)}
         tree = None
     return Plan(
         derived.recipe.name,
@@ -94,7 +96,18 @@ def make_plan(project: Project, derived: Derived) -> Plan:
     )
 
 
-def missing_downloads(project: Project, derived: DerivedStep) -> list[Download]:
-    """Give the downloads of a step's pinned files that the store does not have."""
+def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> list[Download]:
+    """Give the downloads of a step's pinned files that the store does not have.
+
+    ``folder``: the recipe's, where ``file:`` addresses lead and which errors name.
+    """
+    step = derived.step
     pins = [pin for pin in derived.pins if not project.store.blobs.has(pin.sha256)]
-    return kinds.finder(derived.step.kind).downloads(derived.step, pins, project.settings) if pins else []
+    if not pins:
+        return []
+    place = f"{os.path.relpath(folder)}/{step.where}"
+    mend = f"if the new bytes are right: reprobuild lock {folder.name} --update {step.kind}"
+    if getattr(step, "sha256", ""):
+        mend += f', after writing sha256="{{got}}" at {place}'
+    found = kinds.finder(step.kind).downloads(step, pins, project.settings)
+    return [replace(one, folder=folder, where=place, mend=one.mend or mend) for one in found]

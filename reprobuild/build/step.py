@@ -46,7 +46,7 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
     for number in range(1, index):
         one = derived.steps[number - 1]
         if assembler.recall(one, tree) is None:
-            fetch(project, missing_downloads(project, one))
+            fetch(project, missing_downloads(project, one, derived.folder))
         made = make_step(project, assembler, derived, number, tree, layers)
         tree = made.tree
         if made.layer:

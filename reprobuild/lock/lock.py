@@ -111,7 +111,7 @@ def _walk(
         pins = pins_of(step, tree) if step.is_source else ()
         one = derived_step(step, pins, evaluated.folder)
         if (made := assembler.recall(one, tree)) is None:
-            fetch(project, missing_downloads(project, one))
+            fetch(project, missing_downloads(project, one, evaluated.folder))
             made = assembler.make(one, tree, layers)
         tree = made.tree
         if made.layer:

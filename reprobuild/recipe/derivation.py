@@ -94,7 +94,10 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
         )
     if isinstance(step, Wheels):
         value |= {"python": step.python}
-    if step.is_source:
+    if isinstance(step, Url) and not (step.to.endswith("/") and not step.unpack):
+        # The file's name is its address's, which is in no hash unless it names what is placed.
+        value |= {"pins": [{"size": pin.size, "sha256": pin.sha256.hex} for pin in pins]}
+    elif step.is_source:
         value |= {"pins": [pin.content for pin in pins]}
     return DerivedStep(step, tuple(pins), value, entries)
 
@@ -169,7 +172,7 @@ def _are_lists_of_named(*values: Json) -> bool:
     return all(
         isinstance(value, list)
         and value
-        and all(isinstance(item, Mapping) and "sha256" in item for item in value)
+        and all(isinstance(item, Mapping) and {"name", "sha256"} <= item.keys() for item in value)
         for value in values
     )
 

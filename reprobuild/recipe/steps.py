@@ -324,6 +324,8 @@ def url(
     _check_sha256(sha256, where)
     if strip < 0 or (strip and not unpack):
         raise RecipeError(f"{where}: strip={strip} makes sense only as a count, with unpack=True")
+    if unpack and mode is not None:
+        raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
     return Url(
         url=url,
         to=_inside(to, where),

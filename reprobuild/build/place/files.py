@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.recipe.folder import is_left_out
+from reprobuild.recipe.git_index import executables
 from reprobuild.recipe.steps import Files
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, directory, file, link
-
-GIT_SECONDS = 10.0
 
 
 def digest_files(step: Files, folder: Path) -> tuple[Entry, ...]:
@@ -28,20 +26,28 @@ def digest_files(step: Files, folder: Path) -> tuple[Entry, ...]:
     neither file, folder nor link.
     """
     source = _source(step, folder)
-    executable = _git_modes(folder)
-    entries = []
+    executable = executables(folder)
+    entries: list[Entry] = []
+    folders: set[str] = set()
     for path, found in _walk(step, source, folder):
         to = _target(step, source, found)
         if found.is_symlink():
             entries.append(link(to, os.readlink(found), step.uid, step.gid))
         elif found.is_dir():
-            if to:
-                entries.append(directory(to, 0o755, step.uid, step.gid))
+            folders.add(to)
         else:
             with found.open("rb", buffering=0) as body:
                 digest, size = Digest.of_file(body)
             entries.append(file(to, digest, size, _mode(step, path, found, executable), step.uid, step.gid))
+    # git does not keep empty folders, so a clone does not have them: they do not count here either.
+    used = {above for entry in entries for above in _above(entry.path)}
+    entries.extend(directory(path, 0o755, step.uid, step.gid) for path in folders & used)
     return tuple(sorted(entries))
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def store_files(step: Files, folder: Path, entries: Sequence[Entry], group: Transaction) -> None:
@@ -93,8 +99,20 @@ def _walk(step: Files, source: Path, folder: Path) -> Iterator[tuple[str, Path]]
     yield path, source
     if source.is_dir() and (not source.is_symlink() or source == folder / step.source):
         for name in sorted(os.listdir(source)):
+            if not name.isprintable() and not _is_utf8(name):
+                raise RecipeError(
+                    f"{step.where}: the name {name!r}, in {path}, is not UTF-8", "rename the file"
+                )
             if not is_left_out(name):
                 yield from _walk(step, source / name, folder)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_link(step: Files, path: Path, folder: Path) -> None:
@@ -115,28 +133,3 @@ def _mode(step: Files, path: str, found: Path, executable: Mapping[str, bool]) -
         return step.mode
     own = bool(found.stat().st_mode & 0o100)
     return 0o755 if executable.get(path, own) else 0o644
-
-
-def _git_modes(folder: Path) -> dict[str, bool]:
-    """Give path → whether git has it as executable, for files that git tracks; empty without git.
-
-    Some file systems (network shares, those of other systems) have no executable bit, or set it for
-    all: git's is what the author meant.
-    """
-    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
-        return {}
-    try:
-        ended = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--stage", "-z"],
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    modes = {}
-    for line in ended.stdout.split(b"\0") if ended.returncode == 0 else ():
-        head, _, path = line.partition(b"\t")
-        if path:
-            modes[os.fsdecode(path)] = head.startswith(b"100755")
-    return modes
