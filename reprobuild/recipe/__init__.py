@@ -5,12 +5,14 @@ package can be called, and is the decorator when it is.
 """
 
 import sys
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class _Callable(ModuleType):
-    def __call__(self, **metadata: Any) -> Any:
+class _Callable(type(sys)):  # type: ignore[misc]  # the type of modules, without importing types
+    def __call__(self, **metadata: "Any") -> "Any":
         from reprobuild.recipe.recipe import recipe
 
         return recipe(**metadata)
