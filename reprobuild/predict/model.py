@@ -81,13 +81,16 @@ class Model:
         *,
         tell: Tell = ignore,
         arguments: tuple[str, Mapping[str, Any]] | None = None,
+        folder: Path = Path(),
     ) -> None:
-        """``arguments``: those of ``load``, by which a pickle is loaded again."""
+        """``arguments``: those of ``load``, by which a pickle is loaded again; ``folder``: what paths
+        in records are relative to."""
         self._target = target
         self._name = predictor
         self._options = options or Options()
         self._tell = tell
         self._arguments = arguments
+        self._folder = folder
         self._cache: PredictionCache | None = None
         self._predictor = target.predictor(predictor)
         self._inputs = Fields(self._predictor.inputs)
@@ -131,7 +134,7 @@ class Model:
 
         options = self._with(parameters)
         call = Call(self._target, self._name, options, self._tell, self._opened(options))
-        staged = StagedFiles(self._inputs, Path(), refuse) if self._inputs.files else None
+        staged = StagedFiles(self._inputs, self._folder, refuse) if self._inputs.files else None
         rewrite = staged.rewrite if staged is not None else None
         records = (dict(item) if isinstance(item, Mapping) else item for item in items)
         chunks = encode_records(records, self._inputs, refuse, rewrite=rewrite)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reprobuild.errors import ReprobuildError
@@ -38,22 +39,32 @@ class Outcome:
         return not self.problem
 
 
-def run_examples(target: Target, *, tell: Tell = ignore) -> Iterator[Outcome]:
-    """Run every example of every predictor, computed anew: the cache is neither read nor written."""
+def run_examples(
+    target: Target,
+    *,
+    tell: Tell = ignore,
+    folder: Path = Path(),
+) -> Iterator[Outcome]:
+    """Run every example of every predictor, computed anew: the cache is neither read nor written.
+
+    ``folder``: the recipe's, which paths of files in examples are relative to.
+    """
     for name, predictor in target.predictors.items():
         for index, example in enumerate(predictor.examples):
             started = time.perf_counter()
             try:
-                problem = _run(target, name, predictor, example, tell)
+                problem = _run(target, name, predictor, example, tell, folder)
             except ReprobuildError as error:
                 problem = error.message
             yield Outcome(f"{target.recipe}/{name}", index, problem, time.perf_counter() - started)
 
 
-def _run(target: Target, name: str, predictor: Predictor, example: Example, tell: Tell) -> str:
+def _run(
+    target: Target, name: str, predictor: Predictor, example: Example, tell: Tell, folder: Path
+) -> str:
     # One field's value or a dict of several: give back what was taken apart.
     sole = next(iter(predictor.outputs)) if len(predictor.outputs) == 1 else ""
-    model = Model(target, name, Options(cache="off"), tell=tell)
+    model = Model(target, name, Options(cache="off"), tell=tell, folder=folder)
     outputs = model.predict_batch([given for given, _ in example.items], **example.parameters)
     for place, ((_, expected), output) in enumerate(zip(example.items, outputs, strict=True)):
         got = {sole: output} if sole else output
