@@ -7,7 +7,6 @@ scope), or the whole call (batch scope).
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,8 +39,11 @@ CacheMode = Literal["use", "refresh", "off"]
 
 SPOOL_SIZE = 16 << 20
 """Bytes kept in memory before a file in the store takes them."""
-STORE_COUNT = 4096
-"""Predictions kept in one transaction."""
+STORE_COUNT = 32768
+"""Predictions kept in one transaction: a thousand keys touch a thousand pages of the index, in whatever
+number they come, so that few large transactions write far less than many small ones."""
+STORE_SIZE = 32 << 20
+"""Bytes of outputs kept in one transaction."""
 NAMED = 5
 """Records named where many are concerned."""
 
@@ -176,30 +178,33 @@ class Call:
         staged: StagedFiles | None,
     ) -> None:
         """Write the answers that are known, and an empty line for each that is not."""
+        lines: list[bytes] = []
+        asked: list[bytes] = []
         for position, (record, key) in enumerate(zip(records, keys, strict=True), start=self.count):
             if key in known:
-                answers.write(known[key])
+                lines.append(known[key])
                 self.cached += 1
                 continue
-            answers.write(b"\n")
+            lines.append(b"\n")
             # A predictor that samples without a seed owes each record a sample of its own.
             name = key if self._remembers else position.to_bytes(8, "big")
-            if name not in misses.keys:
-                misses.keys[name] = len(misses.keys)
+            index = misses.keys.setdefault(name, len(misses.keys))
+            if index == len(misses.places):
                 misses.places.append(position)
-                pending.write(record + b"\n")
+                asked += (record, b"\n")
                 if staged is not None:
                     misses.files.update(staged.needed(orjson.loads(record)))
-            misses.order.append(misses.keys[name])
+            misses.order.append(index)
+        answers.write(b"".join(lines))
+        pending.write(b"".join(asked))
 
     def _keep_items(self, misses: _Misses, computed: IO[bytes], label: Callable[[int], str]) -> None:
         if self._cache is None or not self._writes:
             return
         changed: list[int] = []
         computed.seek(0)
-        pairs = zip(misses.keys, computed, strict=True)
         first = 0
-        while part := list(itertools.islice(pairs, STORE_COUNT)):
+        for part in _parts(zip(misses.keys, computed, strict=True)):
             if not self._reads:
                 before = self._cache.get_many([key for key, _ in part]).outputs
                 differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
@@ -294,6 +299,20 @@ class _Misses:
     order: array[int] = field(default_factory=lambda: array("Q"))
     """For each record without an answer, in order: its index among the distinct misses."""
     files: dict[str, Path] = field(default_factory=dict)
+
+
+def _parts(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Cut predictions into what one transaction takes."""
+    part: list[tuple[bytes, bytes]] = []
+    size = 0
+    for pair in pairs:
+        part.append(pair)
+        size += len(pair[1])
+        if len(part) == STORE_COUNT or size > STORE_SIZE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

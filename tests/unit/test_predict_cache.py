@@ -1,0 +1,258 @@
+"""The prediction cache: bulk and diskcache see the same, nothing is lost, tampering shows."""
+
+# ruff: noqa: E501 -- a table has one case a line
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprobuild.canonical import canonical
+from reprobuild.errors import CheckFailedError, OutsideError
+from reprobuild.predict import bulk
+from reprobuild.predict.audit import audit_predictions
+from reprobuild.predict.cache import PredictionCache, cache_folder, is_network_filesystem
+from reprobuild.predict.disk import open_diskcache
+from reprobuild.predict.sealed import instruction_set, provenance, seal, unseal
+
+ORIGIN = canonical({"device": "cpu:x86_64"})
+LARGE = b'{"output":"' + b"x" * bulk.LARGEST_ROW + b'"}\n'
+
+
+def key(number: int) -> bytes:
+    return hashlib.sha256(b"%d" % number).digest()
+
+
+def output(number: int) -> bytes:
+    return b'{"output":"%d"}\n' % number
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PredictionCache:
+    return PredictionCache.open(tmp_path / "store")
+
+
+def put(cache: PredictionCache, count: int, **more: Any) -> None:
+    pairs = [(key(number), output(number)) for number in range(count)]
+    cache.put_many(pairs, ORIGIN, tag="tutorial/default", **more)
+
+
+def alter(cache: PredictionCache, statement: str, *values: Any) -> None:
+    with sqlite3.connect(cache.folder / bulk.DATABASE) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def test_many_in_many_out(cache: PredictionCache) -> None:
+    put(cache, 20_000)
+    found = cache.get_many([key(number) for number in range(30_000)])
+    assert found.outputs == {key(number): output(number) for number in range(20_000)}
+    assert found.broken == ()
+    assert cache.stats().predictions == 20_000
+
+
+def test_diskcache_reads_what_bulk_wrote(cache: PredictionCache) -> None:
+    put(cache, 10)
+    cache.put_many([(key(99), LARGE)], ORIGIN, tag="tutorial/default")
+    with open_diskcache(cache.folder) as plain:
+        assert len(plain) == 11
+        assert unseal(key(3), plain[key(3)]) == (output(3), ORIGIN)
+        assert unseal(key(99), plain[key(99)]) == (LARGE, ORIGIN)
+        assert plain.check() == []
+        assert key(10) not in plain
+
+
+def test_bulk_reads_what_diskcache_wrote(cache: PredictionCache) -> None:
+    with open_diskcache(cache.folder) as plain:
+        plain[key(1)] = seal(key(1), ORIGIN, output(1))
+        plain[key(2)] = seal(key(2), ORIGIN, LARGE)
+    assert cache.get_many([key(1), key(2)]).outputs == {key(1): output(1), key(2): LARGE}
+
+
+def test_nothing_is_ever_evicted(cache: PredictionCache) -> None:
+    with open_diskcache(cache.folder) as plain:
+        assert (plain.eviction_policy, plain.cull_limit) == ("none", 0)
+        assert plain.size_limit == 1 << 62
+        assert plain.cull() == 0
+
+
+def test_nothing_is_pickled(cache: PredictionCache) -> None:
+    with open_diskcache(cache.folder) as plain:
+        for bad_key, value in ((key(1), {"a": 1}), (key(1), "text"), ("key", b"value"), ((1, 2), b"value")):
+            with pytest.raises(TypeError):
+                plain[bad_key] = value
+        alter(
+            cache,
+            "INSERT INTO Cache (key, raw, tag, mode, value) VALUES (?, 1, '', 4, ?)",
+            key(5),
+            pickle.dumps(print),
+        )
+        with pytest.raises(ValueError, match="no prediction's"):
+            plain[key(5)]
+    assert cache.get_many([key(5)]).broken == (key(5),)
+
+
+def test_what_is_there_stays_unless_replaced(cache: PredictionCache) -> None:
+    put(cache, 3)
+    cache.put_many([(key(1), b"other\n")], ORIGIN, tag="t")
+    assert cache.get_many([key(1)]).outputs[key(1)] == output(1)
+    cache.put_many([(key(1), b"other\n"), (key(7), LARGE)], ORIGIN, tag="t", replace=True)
+    assert cache.get_many([key(1)]).outputs[key(1)] == b"other\n"
+    with open_diskcache(cache.folder) as plain:
+        assert len(plain) == 4
+
+
+def test_provenance_is_kept(cache: PredictionCache) -> None:
+    origin = provenance("cpu:x86_64", "sandbox", seconds=1.23456, items=7)
+    cache.put_many([(key(1), output(1))], origin, tag="t")
+    found = cache.get(key(1))
+    assert found is not None
+    assert (found.output, found.provenance) == (output(1), origin)
+    assert b'"items":7,"seconds":1.235' in origin
+    assert cache.get(key(2)) is None
+
+
+@pytest.mark.parametrize(
+    "flags, level",
+    [
+        ("fpu sse4_1 sse4_2 ssse3 popcnt cx16", "x86-64-v2"),
+        ("avx avx2 bmi1 bmi2 f16c fma movbe", "x86-64-v3"),
+        ("fpu", "x86-64-v1"),
+    ],
+    ids=["v2", "v3", "v1"],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="levels are of x86-64")
+def test_instruction_set(tmp_path: Path, flags: str, level: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert instruction_set(str(tmp_path / "cpuinfo")) == level
+
+
+TAMPERINGS = {
+    "a byte of the output": "UPDATE Cache SET value = CAST(replace(CAST(value AS TEXT), 'output', 'outpux') AS BLOB)",
+    "another type": "UPDATE Cache SET value = 'text'",
+    "nothing": "UPDATE Cache SET value = NULL",
+    "too short": "UPDATE Cache SET value = x'00'",
+    "two swapped": "UPDATE Cache SET value = (SELECT other.value FROM Cache AS other WHERE other.key != Cache.key LIMIT 1)",
+    "a missing file": "UPDATE Cache SET value = NULL, filename = 'aa/bb/c.val', mode = 2",
+    "a file elsewhere": "UPDATE Cache SET value = NULL, filename = '../../../../etc/passwd', mode = 2",
+}
+
+
+@pytest.mark.parametrize("statement", TAMPERINGS.values(), ids=TAMPERINGS)
+def test_tampering_is_found_at_use_and_by_audit(cache: PredictionCache, statement: str) -> None:
+    put(cache, 5)
+    assert audit_predictions(cache).findings == ()
+    alter(cache, statement + " WHERE key = ?", key(3))
+    found = cache.get_many([key(number) for number in range(5)])
+    assert found.broken == (key(3),)
+    assert len(found.outputs) == 4
+    audit = audit_predictions(cache)
+    assert audit.checked == 5
+    (finding,) = audit.findings
+    assert finding.where == f"prediction {key(3).hex()[:16]} of tutorial/default"
+    assert audit_predictions(cache, repair=True).findings == (finding,)
+    assert audit_predictions(cache).findings == ()
+    assert cache.stats().predictions == 4
+
+
+def test_tampered_file_of_a_large_value(cache: PredictionCache) -> None:
+    cache.put_many([(key(1), LARGE)], ORIGIN, tag="t")
+    (path,) = cache.folder.glob("??/??/*.val")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert cache.get_many([key(1)]).broken == (key(1),)
+    assert len(audit_predictions(cache).findings) == 1
+
+
+def test_damaged_database_is_said_and_never_a_traceback(cache: PredictionCache, tmp_path: Path) -> None:
+    put(cache, 5000)
+    cache.close()
+    path = cache.folder / bulk.DATABASE
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 40] = b"\xaa" * 4096 * 37
+    path.write_bytes(data)
+    assert audit_predictions(cache).findings
+    cache.close()
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(CheckFailedError, match="damaged"):
+        PredictionCache.open(tmp_path / "store")
+
+
+def test_files_that_no_prediction_names_are_swept_when_old(cache: PredictionCache) -> None:
+    put(cache, 1)
+    cache.put_many([(key(8), LARGE)], ORIGIN, tag="t")
+    cache.put_many([(key(8), LARGE + LARGE)], ORIGIN, tag="t", replace=True)
+    assert audit_predictions(cache).findings == ()
+    assert cache.sweep() == 0
+    assert cache.sweep(age=-1.0) == len(seal(key(8), ORIGIN, LARGE))
+    assert cache.get_many([key(8)]).outputs == {key(8): LARGE + LARGE}
+
+
+def test_threads_and_forks(cache: PredictionCache) -> None:
+    put(cache, 100)
+
+    def work(number: int) -> bool:
+        cache.put_many([(key(1000 + number), output(number))], ORIGIN, tag="t")
+        return cache.get_many([key(number)]).outputs == {key(number): output(number)}
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(100)))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if len(cache.get_many([key(number) for number in range(100)]).outputs) == 100 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.stats().predictions == 200
+
+
+def test_half_made_cache_is_made_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    connection = sqlite3.connect(folder / bulk.DATABASE)
+    connection.execute("CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)")
+    connection.commit()
+    connection.close()
+    with PredictionCache.open(tmp_path) as cache:
+        put(cache, 1)
+        assert cache.stats().predictions == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_folder_that_can_not_be_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutsideError, match="can't be used"):
+        PredictionCache.open(tmp_path)
+
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+22 21 0:20 / /home rw,relatime shared:2 - nfs4 server:/home rw
+23 22 8:2 / /home/local\\040disk rw,relatime - xfs /dev/sdb1 rw
+24 21 0:21 / /scratch rw - lustre mds@tcp:/scratch rw
+25 21 0:22 / /proc rw - proc proc rw
+"""
+
+
+@pytest.mark.parametrize(
+    "path, network",
+    [
+        ("/home/me/store", True),
+        ("/home", True),
+        ("/homes/me", False),
+        ("/home/local disk/store", False),
+        ("/scratch/me", True),
+        ("/var/lib", False),
+    ],
+)
+def test_network_file_systems(tmp_path: Path, path: str, network: bool) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert is_network_filesystem(Path(path), str(tmp_path / "mountinfo")) is network
+
+
+def test_cache_is_in_the_store_on_local_disk(tmp_path: Path) -> None:
+    assert cache_folder(tmp_path) == tmp_path / "predictions"
