@@ -6,6 +6,7 @@ A lock names no index, so any mirror serves it. Knows nothing of resolving nor o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,7 +125,7 @@ class Pages:
         asked = [(place, project) for project in projects for place in places]
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda pair: self._page(*pair), asked))
-        found: dict[str, list[IndexFile]] = {project: list(links) for project in projects}
+        found = {project: [file for file in links if _belongs(file.name, project)] for project in projects}
         for (_, project), files in zip(asked, answers, strict=True):
             found[project].extend(files)
         return found
@@ -156,6 +157,12 @@ class Pages:
             return []
         files = _parsed(page.body, page.content_type, page.url or address)
         return [_with_credentials(file, address) for file in files]
+
+
+def _belongs(name: str, project: str) -> bool:
+    """Whether a file of a page of links is one of a project's, by its name."""
+    normal, wanted = (re.sub(r"[-_.]+", "-", text).lower() for text in (name, project))
+    return normal.startswith(wanted + "-")
 
 
 def _with_credentials(file: IndexFile, index: str) -> IndexFile:

@@ -6,11 +6,13 @@ Looks at what the index has of the packages in question. Knows nothing of resolv
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
+    canonicalize_name,
     parse_sdist_filename,
     parse_wheel_filename,
 )
@@ -42,8 +44,6 @@ def explain(step: Wheels, answer: Answer, target: Target, index: PythonIndex) ->
     """Make the error for what uv said, with what the index has of packages that lack a wheel."""
     said = _words(answer.messages)
     where = str(step.where)
-    if step.as_of and UNDATED in answer.messages:
-        return undated(step, index)
     if any(sign in answer.messages for sign in _NETWORK):
         from reprobuild.fetch.http import is_network_cut
 
@@ -56,12 +56,26 @@ def explain(step: Wheels, answer: Answer, target: Target, index: PythonIndex) ->
     if "No solution found" not in answer.messages:
         return UpstreamError(f"{where}: uv could not find wheels\n{said}", "try again, or name versions")
     lacking = _lacking(answer.messages)
+    without_date = set(re.findall(r"`([^`]+)` " + UNDATED, answer.messages)) if step.as_of else set()
+    packages = {*lacking, *(canonicalize_name(name.partition("-")[0]) for name in without_date)}
+    found = _ask(packages, index)
+    if without_date and not any(file.uploaded for files in found.values() for file in files):
+        return undated(step, index)
+    if unknown := re.findall(r"(\S+) was not found in the package registry", answer.messages):
+        return RecipeError(
+            f"{where}: the Python index has no package {', '.join(unknown)} ({where_asked(index)})\n{said}",
+            "check the spelling, or ask the index that has it (python_index in reprobuild.toml)",
+        )
     if not lacking:
         return RecipeError(
             f"{where}: no set of versions fits {step.title}\n{said}",
-            "loosen one of the requirements that are named, or take as_of= back or forth",
+            "loosen one of the requirements that are named"
+            + (f", or take another day than as_of={step.as_of}" if step.as_of else ""),
         )
-    described = _describe_all(lacking, target, index)
+    described = [
+        _describe(package, version, found.get(package, []), step.as_of, target)
+        for package, version in lacking.items()
+    ]
     return RecipeError(
         f"{where}: no wheel fits the image (Python {target.python}, {target.architecture}, {target.libc} "
         f"{'.'.join(map(str, target.libc_version))})\n" + "\n".join([*described, said]),
@@ -100,19 +114,22 @@ def _lacking(messages: str) -> dict[str, str]:
     return lacking
 
 
-def _describe_all(lacking: dict[str, str], target: Target, index: PythonIndex) -> list[str]:
+def _ask(packages: Iterable[str], index: PythonIndex) -> dict[str, list[IndexFile]]:
+    """Give what the index has of packages; nothing where it does not answer, since uv's words remain."""
     try:
         with Pages(index) as pages:
-            found = pages.of_projects(sorted(lacking))
+            return pages.of_projects(sorted(packages))
     except OutsideError:
-        return []
-    return [_describe(package, version, found[package], target) for package, version in lacking.items()]
+        return {}
 
 
-def _describe(package: str, version: str, files: Sequence[IndexFile], target: Target) -> str:
+def _describe(package: str, version: str, files: Sequence[IndexFile], as_of: str, target: Target) -> str:
+    """Say in a line what there is of a package, and which version would do."""
     wheels: dict[Version, list[str]] = {}
     archives: set[Version] = set()
     for file in files:
+        if as_of and not "" < file.uploaded[:19] < moment_after(as_of)[:19]:
+            continue
         try:
             _, number, _, _ = parse_wheel_filename(file.name)
             wheels.setdefault(number, []).append(file.name)
@@ -123,22 +140,44 @@ def _describe(package: str, version: str, files: Sequence[IndexFile], target: Ta
                 continue
     known = [*wheels, *archives]
     if not known:
-        return f"  {package}: the index has no file of it"
+        return f"  {package}: the index has no file of it" + (f" from before {as_of}" if as_of else "")
     number = Version(version) if version else max(known)
     if number in wheels:
-        tags = sorted({name.removesuffix(".whl").split("-", 2)[2] for name in wheels[number]})
-        more = f" and {len(tags) - MOST_SHOWN} more" if len(tags) > MOST_SHOWN else ""
-        has = f"has wheels for {', '.join(tags[:MOST_SHOWN])}{more} only"
+        has = _tags(wheels[number], target)
     elif number in archives:
         has = "is there as a source archive only"
     else:
         has = "is not there"
     fitting = [other for other, names in wheels.items() if target.best(names) is not None]
-    fits = f"versions with a wheel that fits: {_some(fitting)}" if fitting else "no version has one that fits"
-    return f"  {package} {number} {has}; {fits}"
+    if not fitting:
+        return f"  {package} {number} {has}; no other version has a wheel that fits"
+    nearest = min((other for other in fitting if other > number), default=max(fitting))
+    newest = f"; the newest is {max(fitting)}" if max(fitting) != nearest else ""
+    return f"  {package} {number} {has}; the nearest version with a wheel that fits is {nearest}{newest}"
 
 
-def _some(versions: Sequence[Version]) -> str:
-    ordered = sorted(versions, reverse=True)
-    shown = ", ".join(map(str, ordered[:5]))
-    return shown + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
+def _tags(names: Sequence[str], target: Target) -> str:
+    """Say what wheels that do not fit are for: other Pythons, or other platforms."""
+    tags = {tag for name in names for tag in parse_wheel_filename(name)[3]}
+    platforms = {tag.platform for tag in target.ranks}
+    pythons = {tag.interpreter for tag in tags if tag.platform in platforms}
+    if pythons:
+        return f"has wheels for other Pythons only ({', '.join(sorted(pythons, key=_by_number))})"
+    others = sorted({tag.platform for tag in tags})
+    more = f" and {len(others) - MOST_SHOWN} more" if len(others) > MOST_SHOWN else ""
+    return f"has wheels for other platforms only ({', '.join(others[:MOST_SHOWN])}{more})"
+
+
+def _by_number(interpreter: str) -> tuple[str, int]:
+    """Sort ``cp39`` before ``cp310``."""
+    digits = interpreter.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return interpreter[: len(interpreter) - len(digits)] + digits[:1], int(digits[1:] or 0)
+
+
+def moment_after(as_of: str) -> str:
+    """Give the moment before which a file has to have been uploaded: a day counts to its end, in UTC."""
+    if "T" in as_of:
+        moment = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    else:
+        moment = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,6 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,7 +27,7 @@ from reprobuild.fetch.uv import Answer, index_arguments, run_uv
 from reprobuild.lock.image_platform import libc_of, python_patch_level
 from reprobuild.lock.resolver import Context
 from reprobuild.lock.wheel_tags import ARCHITECTURES, Target
-from reprobuild.lock.wheel_trouble import UNDATED, explain, undated
+from reprobuild.lock.wheel_trouble import UNDATED, explain, moment_after, undated
 from reprobuild.recipe.pins import Pin
 from reprobuild.recipe.steps import Wheels
 
@@ -123,22 +122,13 @@ def _ask_uv(
     arguments += ["--python-version", patch_level, "--python-platform", target.uv_platform]
     arguments += ["--only-binary", ":all:", *index_arguments(index)]
     if step.as_of:
-        arguments += ["--exclude-newer", _moment_after(step.as_of)]
+        arguments += ["--exclude-newer", moment_after(step.as_of)]
     if context.settings.offline:
         arguments.append("--offline")
     answer = run_uv(arguments, scratch=scratch, index=index, environment=os.environ)
     if answer.exit_code or not result.is_file():
         return answer, None
     return answer, list(tomllib.loads(result.read_text(encoding="utf-8")).get("packages", []))
-
-
-def _moment_after(as_of: str) -> str:
-    """Give the moment before which a file has to have been uploaded: a day counts to its end, in UTC."""
-    if "T" in as_of:
-        moment = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    else:
-        moment = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _choose(package: Mapping[str, Any], target: Target, where: str) -> _Chosen:
