@@ -128,7 +128,8 @@ class Tree:
             return
         prefix = path + "/"
         start = bisect.bisect_left(self._paths, prefix)
-        for candidate in self._paths[start:]:
+        for index in range(start, len(self._paths)):
+            candidate = self._paths[index]
             if not candidate.startswith(prefix):
                 break
             yield self._entries[candidate]
