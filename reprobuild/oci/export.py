@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,11 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 DEFAULT_REGISTRY = "docker.io"
 """What a name without a registry means to container engines."""
 
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:))(?::[0-9]+)?"
+_TAG = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*:[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,127}}")
+"""Names that container engines take (distribution, reference/reference.go)."""
+
 ReadLayer = Callable[[LayerReference], Layer]
 """Gives the layer that an image refers to."""
 
@@ -47,7 +53,7 @@ def write_archive(
 
     ``tag``: what it is called where it is loaded (``namespace/name:version-hash``); ``docker``: with what
     ``docker load`` reads, beside the OCI layout. Raises CheckFailedError where a layer in the store is
-    not the image's.
+    not the image's, UsageError for a tag that container engines do not take.
     """
     size = 0
     for chunk in _archive(_files(image, read_layer, open_blob, tag, docker)):
@@ -143,6 +149,11 @@ class _File:
 
 def _files(image: Image, read_layer: ReadLayer, open_blob: OpenBlob, tag: str, docker: bool) -> list[_File]:
     """Give the files of an export, in the order that they have in an archive."""
+    if not _TAG.fullmatch(tag):
+        raise UsageError(
+            f"container engines take no image of the name {tag!r}",
+            "lower-case letters, digits, '.', '_' and '-' make a recipe's name",
+        )
     files = [
         _known("oci-layout", canonical({"imageLayoutVersion": "1.0.0"})),
         _known("index.json", _index(image, tag)),

@@ -118,10 +118,11 @@ class _After:
         """Do to the entries what the command did."""
         path, kind = change.path, change.kind
         if kind != "d":
-            # Nothing else can be below it: what was changed there would come later.
-            for below in self.lower.below(path):
-                self.entries.pop(below.path, None)
-            self.entries.pop(path, None)
+            replaced = self.entries.pop(path, None)
+            if replaced is not None and replaced.kind == "d":
+                # Only of the tree below: what was changed there would come later.
+                for below in self.lower.below(path):
+                    self.entries.pop(below.path, None)
         if kind == "other":
             self.dropped.append(Dropped(_escape(path), SPECIAL))
         if kind in ("gone", "opaque", "other"):

@@ -198,6 +198,19 @@ def test_a_layer_that_is_not_the_images_is_named(field: str) -> None:
         archive(sample, True)
 
 
+@pytest.mark.parametrize("tag", ["a:1", "a/b:1.0-0a", "ghcr.io/a/b_c:1", "localhost:5000/a--b:V1_x.y"])
+def test_a_name_that_engines_take_is_written(tag: str, sample: Sample) -> None:
+    out = io.BytesIO()
+    write_archive(sample.image, sample.read_layer, sample.open_blob, out, tag=tag, docker=True)
+    assert json.loads(contents(out.getvalue())["manifest.json"])[0]["RepoTags"] == [tag]
+
+
+@pytest.mark.parametrize("tag", ["", "a", "A/b:1", "a/Liu2019:1", "a/b:", "a/b:1+2", "a/_b:1", "a//b:1"])
+def test_a_name_that_engines_do_not_take_is_an_error(tag: str, sample: Sample) -> None:
+    with pytest.raises(UsageError, match="container engines take no image of the name"):
+        write_archive(sample.image, sample.read_layer, sample.open_blob, io.BytesIO(), tag=tag, docker=False)
+
+
 def test_names_are_those_that_engines_use() -> None:
     assert full_name("a:1") == "docker.io/library/a:1"
     assert full_name("a/b:1") == "docker.io/a/b:1"

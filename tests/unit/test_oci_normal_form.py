@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reprobuild.digest import Digest
 from reprobuild.oci.bytecode import source_of
 from reprobuild.oci.changes import Changed, RawChange
 from reprobuild.oci.normal_form import SPECIAL, STALE, NormalForm, normal_form
-from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, difference, directory, file, link
+from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, apply, difference, directory, file, link
 
 NOW = 1_750_000_000
 
@@ -397,6 +399,75 @@ def test_a_source_behind_a_link_counts() -> None:
     assert below.write("real/x.py", b"x = 2").difference()[1] == [CACHED]
     loop = World(directory("m/__pycache__"), link("m/x.py", "x.py")).write(CACHED, pyc("3.11", NOW, 5))
     assert CACHED not in loop.normal().tree
+
+
+# Any two trees, the way from one to the other as different engines would tell it.
+
+PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    entries: dict[str, Entry] = {}
+    for path in sorted(draw(st.sets(PATHS, max_size=8))):
+        parent = path.rpartition("/")[0]
+        if parent and (parent not in entries or entries[parent].kind != "d"):
+            continue
+        kind = draw(st.sampled_from("ddfl"))
+        if kind == "d":
+            entries[path] = directory(path, draw(st.sampled_from([0o755, 0o1777])))
+        elif kind == "f":
+            size = draw(st.integers(0, 2))
+            entries[path] = file(path, Digest.of(bytes(size)), size, draw(st.sampled_from([0o644, 0o4755])))
+        else:
+            entries[path] = link(path, draw(st.sampled_from(["a", "../b"])))
+    return Tree(entries.values())
+
+
+def told(lower: Tree, upper: Tree, opaque: Callable[[str], bool], everything: bool) -> list[Changed]:
+    """The changes from one tree to another: ``opaque`` says which folders count as made anew,
+    ``everything`` reports also what did not change."""
+    changes: list[Changed] = []
+    anew: list[str] = []
+    for path in sorted({entry.path for tree in (lower, upper) for entry in tree}):
+        before, now = lower.get(path), upper.get(path)
+        is_hidden = path.startswith(tuple(folder + "/" for folder in anew))
+        if now is None:
+            parent = path.rpartition("/")[0]
+            above = upper.get(parent)
+            if not is_hidden and (not parent or (above is not None and above.kind == "d")):
+                changes.append(Changed(RawChange(path, "gone")))
+            continue
+        if now.kind == "d" and not is_hidden and before is not None and opaque(path):
+            anew.append(path)
+            changes.append(Changed(RawChange(path, "opaque")))
+            is_hidden = True
+        if everything or is_hidden or before != now:
+            change = RawChange(
+                path, now.kind, now.mode, mtime=NOW, size=now.size, target=now.target, uid=7, gid=7
+            )
+            changes.append(Changed(change, now.digest))
+    return changes
+
+
+@given(trees(), trees(), st.sets(PATHS), st.booleans())
+def test_the_normal_form_is_the_same_however_an_engine_tells_it(
+    lower: Tree, upper: Tree, opaque: set[str], everything: bool
+) -> None:
+    world = World(*lower)
+    world.changes = told(lower, upper, opaque.__contains__, everything)
+    found = world.normal()
+    assert found == NormalForm(upper, ())
+    assert apply(lower, difference(lower, upper)) == upper
+
+
+@given(trees(), trees())
+def test_a_normal_form_is_its_own(lower: Tree, upper: Tree) -> None:
+    world = World(*lower)
+    world.changes = told(lower, upper, lambda path: False, everything=True)
+    again = World(*world.normal().tree)
+    again.changes = [changed for changed in world.changes if changed.change.kind != "gone"]
+    assert again.normal() == NormalForm(again.lower, ())
 
 
 @pytest.mark.parametrize(
