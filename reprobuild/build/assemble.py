@@ -19,6 +19,7 @@ from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command, Result, thread_environment
 from reprobuild.errors import BuildFailedError, RefusedFetchError
 from reprobuild.events import Note, OutputLine, Warned
+from reprobuild.oci.bytecode import without_stale
 from reprobuild.recipe.derivation import ASSEMBLER, DerivedStep
 from reprobuild.recipe.predictors import Json
 from reprobuild.recipe.recipe import Recipe
@@ -65,7 +66,7 @@ class Assembler:
         entries = self._recall_placed(derived, tree)
         if entries is None:
             return None
-        placed = overlay(tree, entries)
+        placed = without_stale(tree, overlay(tree, entries))
         records = self._placement_records(derived, tree)
         for batch in self._to_compile(derived, placed, entries):
             key = self._bytecode_key(batch)
@@ -88,7 +89,7 @@ class Assembler:
             layer = self._run(derived, tree, below)
             return Made(layer, apply(tree, layer), False, (key,))
         entries = self._place(derived, tree)
-        placed = overlay(tree, entries)
+        placed = without_stale(tree, overlay(tree, entries))
         records = self._placement_records(derived, tree)
         for batch in self._to_compile(derived, placed, entries):
             records.append(self._bytecode_key(batch))

@@ -1,13 +1,16 @@
 """Python byte code files: whose they are, and what time of the source they remember.
 
 Knows the headers of all versions since 2.7 (importlib._bootstrap_external, PEP 3147, PEP 488, PEP 552),
-nothing of what follows them.
+nothing of what follows them, nor of how anything is compiled.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from reprobuild.tree import Entry, Tree
 
 SUFFIXES = (".pyc", ".pyo")
 CACHE = "__pycache__"
@@ -85,3 +88,32 @@ def is_in_cache(path: str) -> bool:
     """Tell whether a file lies in a ``__pycache__`` folder, where nothing is found without its source."""
     folder = path.rpartition("/")[0]
     return folder == CACHE or folder.endswith("/" + CACHE)
+
+
+def without_stale(lower: Tree, upper: Tree) -> Tree:
+    """Give ``upper`` without byte code of ``lower`` whose source is another file now.
+
+    For what was placed onto a tree: all times are equal there, so that Python would take old byte code
+    for a new source of the same size.
+    """
+    stale: set[str] = set()
+    for entry in upper:
+        if entry.path.endswith(".py") and not _is_same(lower.get(entry.path), entry):
+            known = _byte_code_of(lower, entry.path)
+            stale.update(path for path in known if lower.get(path) == upper.get(path))
+    return Tree(entry for entry in upper if entry.path not in stale) if stale else upper
+
+
+def _is_same(before: Entry | None, now: Entry) -> bool:
+    return before is now or (before is not None and before.digest == now.digest)
+
+
+def _byte_code_of(tree: Tree, source: str) -> Iterator[str]:
+    """Give the paths of a tree whose names stand for a source."""
+    for suffix in SUFFIXES:
+        if (beside := source.removesuffix(".py") + suffix) in tree:
+            yield beside
+    folder, slash, _ = source.rpartition("/")
+    cache = f"{folder}{slash}{CACHE}"
+    if cache in tree:
+        yield from (entry.path for entry in tree.below(cache) if source_of(entry.path) == source)

@@ -8,10 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprobuild.digest import Digest
-from reprobuild.oci.bytecode import source_of
+from reprobuild.oci.bytecode import source_of, without_stale
 from reprobuild.oci.changes import Changed, RawChange
 from reprobuild.oci.normal_form import SPECIAL, STALE, NormalForm, normal_form
-from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, apply, difference, directory, file, link
+from reprobuild.tree import (
+    NORMAL_TIME,
+    Entry,
+    Tree,
+    TreeError,
+    apply,
+    difference,
+    directory,
+    file,
+    link,
+    overlay,
+)
 
 NOW = 1_750_000_000
 
@@ -486,3 +497,19 @@ def test_a_normal_form_is_its_own(lower: Tree, upper: Tree) -> None:
 )
 def test_whose_byte_code_a_name_says(path: str, source: str | None) -> None:
     assert source_of(path) == source
+
+
+def test_byte_code_of_a_source_that_something_else_was_placed_over_goes() -> None:
+    names = ("m/x.pyc", "m/__pycache__/x.cpython-311.opt-1.pyc", "m/__pycache__/xx.cpython-311.pyc")
+    world = World(("m/x.py", b"x = 1"), (CACHED, b"pyc"), *((name, b"pyc") for name in names))
+    placed = overlay(world.lower, [world.file("m/x.py", b"x = 2"), world.file("m/new.py", b"")])
+    layer = difference(world.lower, without_stale(world.lower, placed))
+    assert list(layer.whiteouts) == [names[1], CACHED, "m/x.pyc"]
+
+
+def test_byte_code_stays_where_it_comes_with_its_source_or_the_source_stays() -> None:
+    world = World(("m/x.py", b"x = 1"), (CACHED, b"pyc"))
+    both = overlay(world.lower, [world.file("m/x.py", b"x = 2"), world.file(CACHED, b"new")])
+    assert without_stale(world.lower, both) is both
+    mode = overlay(world.lower, [world.file("m/x.py", b"x = 1", 0o755)])
+    assert without_stale(world.lower, mode) is mode
