@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
-HEX_DIGITS = frozenset("0123456789abcdef")
+HEX_DIGITS = "0123456789abcdef"
 BUFFER_SIZE = 256 * 1024
 """Bytes read at a time: larger buffers fall out of the CPU's cache, smaller ones cost calls."""
 
@@ -31,7 +31,7 @@ class Digest:
 
     def __init__(self, hex_digits: str) -> None:
         """Take 64 lower-case hex digits; raises ValueError for anything else."""
-        if len(hex_digits) != 64 or not HEX_DIGITS.issuperset(hex_digits):
+        if len(hex_digits) != 64 or hex_digits.strip(HEX_DIGITS):
             raise ValueError(f"not a sha256 digest of 64 lower-case hex digits: {hex_digits!r}")
         object.__setattr__(self, "hex", hex_digits)
 
@@ -40,6 +40,13 @@ class Digest:
 
     def __reduce__(self) -> tuple[type[Digest], tuple[str]]:
         return (Digest, (self.hex,))
+
+    @classmethod
+    def trusted(cls, hex_digits: str) -> Digest:
+        """Take hex digits that are known to be right, a fifth as slowly: for whoever reads thousands."""
+        digest = object.__new__(cls)
+        object.__setattr__(digest, "hex", hex_digits)
+        return digest
 
     @classmethod
     def parse(cls, text: str) -> Digest:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Literal, NamedTuple
-from urllib.parse import unquote_to_bytes
 
-from reprobuild.digest import Digest
+from reprobuild.digest import HEX_DIGITS, Digest
 from reprobuild.errors import ReprobuildError
 
 NORMAL_TIME = 315619200
@@ -84,11 +84,7 @@ class Tree:
             raise TreeError(f"/{twice} is in the tree twice")
         for entry in ordered:
             _check(entry)
-            parent = entry.path.rpartition("/")[0]
-            if parent and (above := by_path.get(parent)) is None:
-                raise TreeError(f"/{entry.path} has no parent directory in the tree")
-            elif parent and above is not None and above.kind != "d":
-                raise TreeError(f"/{entry.path} lies below /{parent}, which is no directory")
+        _check_parents(by_path)
         self._entries: Mapping[str, Entry] = by_path
 
     @classmethod
@@ -112,7 +108,7 @@ class Tree:
         return self._entries.get(path)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tree) and self.digest == other.digest
+        return isinstance(other, Tree) and self._entries == other._entries
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -137,7 +133,7 @@ class Tree:
     @cached_property
     def listing(self) -> bytes:
         """The tree as bytes: what its digest is the digest of."""
-        return b"tree 1\n" + b"".join(map(_line, self))
+        return ("tree 1\n" + "".join(map(_line, self))).encode()
 
     @cached_property
     def digest(self) -> Digest:
@@ -152,10 +148,14 @@ class Tree:
     @classmethod
     def parse(cls, listing: bytes) -> Tree:
         """Read a listing; raises TreeError where it is not one that ``listing`` writes."""
-        entries, whiteouts = _parse(listing, b"tree 1")
+        entries, whiteouts = _parse(listing, "tree 1\n")
         if whiteouts:
             raise TreeError("a tree's listing holds a whiteout")
-        return cls(entries)
+        by_path = {entry.path: entry for entry in entries}
+        _check_parents(by_path)
+        tree = cls._trusted(by_path)
+        tree.__dict__["listing"] = listing
+        return tree
 
     def resolve(self, path: str, *, follow_last: bool = True) -> str:
         """Follow the links of this tree in a path; give the literal path it leads to.
@@ -173,18 +173,35 @@ class Layer:
     """
 
     def __init__(self, entries: Iterable[Entry], whiteouts: Iterable[str] = ()) -> None:
-        """Take entries and removed paths in any order; raises TreeError if a path is both."""
+        """Take entries and removed paths in any order; raises TreeError for a path that no tree can
+        hold, and for one that is there twice or both."""
         self.entries: tuple[Entry, ...] = tuple(sorted(entries, key=_path_of))
         self.whiteouts: tuple[str, ...] = tuple(sorted(whiteouts))
-        both = {entry.path for entry in self.entries}.intersection(self.whiteouts)
-        if both:
+        for entry in self.entries:
+            _check(entry)
+        for path in self.whiteouts:
+            _check_path(path)
+        self._check_once()
+
+    @classmethod
+    def _trusted(cls, entries: Iterable[Entry], whiteouts: Iterable[str]) -> Layer:
+        """Take sorted entries and sorted paths that a tree can hold."""
+        layer = cls.__new__(cls)
+        layer.entries, layer.whiteouts = tuple(entries), tuple(whiteouts)
+        return layer
+
+    def _check_once(self) -> None:
+        paths = {entry.path for entry in self.entries}
+        if len(paths) != len(self.entries) or len(set(self.whiteouts)) != len(self.whiteouts):
+            raise TreeError("a path is in one layer twice")
+        if both := paths.intersection(self.whiteouts):
             raise TreeError(f"/{min(both)} is an entry and a whiteout of one layer")
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.whiteouts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layer) and self.digest == other.digest
+        return isinstance(other, Layer) and (self.entries, self.whiteouts) == (other.entries, other.whiteouts)
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -192,8 +209,8 @@ class Layer:
     @cached_property
     def listing(self) -> bytes:
         """The layer as bytes, entries before whiteouts."""
-        gone = (b"w\t" + escape(path) + b"\n" for path in self.whiteouts)
-        return b"layer 1\n" + b"".join(map(_line, self.entries)) + b"".join(gone)
+        gone = "".join(f"w\t{_escaped(path)}\n" for path in self.whiteouts)
+        return ("layer 1\n" + "".join(map(_line, self.entries)) + gone).encode()
 
     @cached_property
     def digest(self) -> Digest:
@@ -203,7 +220,10 @@ class Layer:
     @classmethod
     def parse(cls, listing: bytes) -> Layer:
         """Read a listing; raises TreeError where it is not one that ``listing`` writes."""
-        return cls(*_parse(listing, b"layer 1"))
+        layer = cls._trusted(*_parse(listing, "layer 1\n"))
+        layer._check_once()
+        layer.__dict__["listing"] = listing
+        return layer
 
 
 def difference(lower: Tree, upper: Tree) -> Layer:
@@ -224,8 +244,7 @@ def difference(lower: Tree, upper: Tree) -> Layer:
             if path in holding:
                 break
             holding.add(path)
-    entries = [entry for entry in upper if entry.path in holding]
-    return Layer(entries, whiteouts)
+    return Layer._trusted([entry for entry in upper if entry.path in holding], whiteouts)
 
 
 def apply(lower: Tree, layer: Layer) -> Tree:
@@ -263,7 +282,12 @@ def overlay(lower: Tree, placed: Iterable[Entry]) -> Tree:
     by_path = dict(lower._entries)
     for entry in placed:
         _check(entry)
-        path = resolve(by_path, entry.path, follow_last=False)
+        path = entry.path
+        parent = path.rpartition("/")[0]
+        above = by_path.get(parent)
+        is_plain = not parent or (above is not None and above.kind == "d")
+        if not is_plain:
+            path = resolve(by_path, path, follow_last=False)
         before = by_path.get(path)
         if entry.kind == "d":
             if before is not None and before.kind == "l":
@@ -271,12 +295,14 @@ def overlay(lower: Tree, placed: Iterable[Entry]) -> Tree:
                 before = by_path.get(path)
             if before is not None and before.kind != "d":
                 raise TreeError(f"the directory /{entry.path} would replace a file")
-            if before is not None:
+            if before is not None or not path:
                 continue
         elif before is not None and before.kind == "d":
             raise TreeError(f"/{entry.path} would replace a directory")
-        _make_parents(by_path, path)
-        by_path[path] = entry._replace(path=path)
+        if not is_plain or path != entry.path:
+            _make_parents(by_path, path)
+            entry = entry._replace(path=path)
+        by_path[path] = entry
     return Tree._trusted(dict(sorted(by_path.items())))
 
 
@@ -328,88 +354,176 @@ def _path_of(entry: Entry) -> str:
     return entry.path
 
 
+_SUSPECT = ("", ".", "/")
+
+
 def _check(entry: Entry) -> None:
     """Refuse what no tree holds (DESIGN section 6); the message names the path."""
-    path = entry.path
+    path, kind, mode, uid, gid, size, digest, target, capability = entry
+    # In nearly all paths there is nothing to look for: these five tests are cheap.
+    if not path.isprintable() or "/." in path or "//" in path or path[:1] in _SUSPECT or path[-1] == "/":
+        _check_path(path)
+    if target and ("\0" in target or not (target.isascii() or _is_utf8(target))):
+        raise TreeError(f"/{path} points to what is no path: {target!r}")
+    if not 0 <= mode <= 0o7777 or uid < 0 or gid < 0:
+        raise TreeError(f"/{path} has an impossible mode or owner: {mode:o} {uid}:{gid}")
+    if kind == "f":
+        fits = digest is not None and size >= 0 and not target
+    elif kind == "l":
+        fits = bool(target) and mode == 0o777 and digest is None and not size and not capability
+    else:
+        fits = kind == "d" and digest is None and not size and not target and not capability
+    if not fits:
+        raise TreeError(f"/{path} is not a whole entry of kind {kind}")
+
+
+def _check_path(path: str) -> None:
+    if not _is_utf8(path):
+        raise TreeError(f"{path!r}: the name is not UTF-8")
     if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise TreeError(f"not a path of a tree: {path!r}")
     if path.startswith(".wh.") or "/.wh." in path:
         raise TreeError(f"/{path}: names that begin with .wh. mean removal in an image's layers")
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        path.encode()
-        entry.target.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise TreeError(f"{path!r}: the name is not UTF-8") from None
-    if not 0 <= entry.mode <= 0o7777:
-        raise TreeError(f"/{path} has the impossible mode {entry.mode:o}")
-    if (entry.kind == "f") != (entry.digest is not None) or (entry.kind == "l") != bool(entry.target):
-        raise TreeError(f"/{path} is not a whole entry of kind {entry.kind}")
+        return False
+    return True
+
+
+def _check_parents(by_path: Mapping[str, Entry]) -> None:
+    """Refuse entries whose parent is missing or no directory."""
+    known = ""
+    for path in by_path:
+        parent = path.rpartition("/")[0]
+        if parent == known or not parent:
+            continue
+        above = by_path.get(parent)
+        if above is None:
+            raise TreeError(f"/{path} has no parent directory in the tree")
+        if above.kind != "d":
+            raise TreeError(f"/{path} lies below /{parent}, which is no directory")
+        known = parent
 
 
 # Listings: one line an entry, fields between tabs, the path last; %XX for bytes that would break it.
 
-_UNSAFE = re.compile(rb"[\x00-\x1f%\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x1f%\x7f]")
+_ESCAPE = re.compile(r"%(..)")
+_TEXT = re.compile(r"[^\x00-\x1f%\x7f]*(?:%(?:[01][0-9A-F]|25|7F)[^\x00-\x1f%\x7f]*)*")
+_HEAD = re.compile(r"(0|[1-7][0-7]{0,3})\t(0|[1-9][0-9]*):(0|[1-9][0-9]*)")
+_BYTES = re.compile(r"(?:[0-9a-f][0-9a-f])+")
 
 
 def escape(text: str) -> bytes:
     """Write a path so that it holds no control character: ``%XX`` for those and for ``%``."""
-    return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], text.encode())
+    return _escaped(text).encode()
 
 
 def unescape(data: bytes) -> str:
-    """Read what ``escape`` wrote; raises ValueError where that is no UTF-8."""
-    return (unquote_to_bytes(data) if b"%" in data else data).decode()
+    """Read what ``escape`` wrote; raises ValueError for anything else."""
+    return _unescaped(data.decode())
 
 
-def _line(entry: Entry) -> bytes:
-    head = b"%s\t%o\t%d:%d" % (entry.kind.encode(), entry.mode, entry.uid, entry.gid)
-    if entry.kind == "f":
-        assert entry.digest is not None
-        head += b"\t%d\t%s\t%s" % (
-            entry.size,
-            entry.digest.hex.encode(),
-            entry.capability.hex().encode() or b"-",
-        )
-    elif entry.kind == "l":
-        head += b"\t" + escape(entry.target)
-    return head + b"\t" + escape(entry.path) + b"\n"
+def _escaped(text: str) -> str:
+    if text.isprintable() and "%" not in text:
+        return text
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)
 
 
-def _parse(listing: bytes, header: bytes) -> tuple[list[Entry], list[str]]:
-    first, _, rest = listing.partition(b"\n")
-    if first != header:
-        raise TreeError(f"not a listing that begins with {header.decode()!r}")
-    if rest and not rest.endswith(b"\n"):
+def _unescaped(text: str) -> str:
+    if text.isprintable() and "%" not in text:
+        return text
+    if not _TEXT.fullmatch(text):
+        raise ValueError("not escaped as it should be")
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def _line(entry: Entry) -> str:
+    path, kind, mode, uid, gid, size, digest, target, capability = entry
+    if not path.isprintable() or "%" in path:
+        path = _escaped(path)
+    if kind == "f":
+        assert digest is not None
+        held = capability.hex() if capability else "-"
+        return f"f\t{mode:o}\t{uid}:{gid}\t{size}\t{digest.hex}\t{held}\t{path}\n"
+    if kind == "l":
+        return f"l\t{mode:o}\t{uid}:{gid}\t{_escaped(target)}\t{path}\n"
+    return f"d\t{mode:o}\t{uid}:{gid}\t{path}\n"
+
+
+def _parse(listing: bytes, header: str) -> tuple[list[Entry], list[str]]:
+    """Read a listing, refusing all that ``listing`` would not write, so that reading is one-to-one."""
+    try:
+        text = listing.decode()
+    except UnicodeDecodeError:
+        raise TreeError("a listing that is not UTF-8") from None
+    if not text.startswith(header):
+        raise TreeError(f"not a listing that begins with {header.strip()!r}")
+    if not text.endswith("\n"):
         raise TreeError("a listing that is cut off")
+    read = _Reader()
     entries: list[Entry] = []
     whiteouts: list[str] = []
-    for number, line in enumerate(rest.split(b"\n")[:-1], start=2):
+    for number, line in enumerate(text.split("\n")[1:-1], start=2):
         try:
-            fields = line.split(b"\t")
-            if fields[0] == b"w":
+            fields = line.split("\t")
+            if fields[0] == "w":
                 (_, gone) = fields
-                whiteouts.append(unescape(gone))
+                whiteouts.append(_unescaped(gone))
+                _check_path(whiteouts[-1])
+            elif whiteouts:
+                raise ValueError("an entry after a whiteout")
             else:
-                entries.append(_entry(fields))
-        except (ValueError, IndexError):
+                entry = read.entry(fields)
+                _check(entry)
+                entries.append(entry)
+        except ValueError:
             raise TreeError(f"line {number} of a listing makes no sense: {line[:200]!r}") from None
+    for paths in ([entry.path for entry in entries], whiteouts):
+        if not all(map(operator.lt, paths, itertools.islice(paths, 1, None))):
+            raise TreeError("a listing that is not in order")
     return entries, whiteouts
 
 
-def _entry(fields: list[bytes]) -> Entry:
-    kind = fields[0]
-    uid, _, gid = fields[2].partition(b":")
-    mode = int(fields[1], 8)
-    if kind == b"f":
-        _, _, _, size, hex_digits, capability, path = fields
-        held = b"" if capability == b"-" else bytes.fromhex(capability.decode())
-        return Entry(
-            unescape(path), "f", mode, int(uid), int(gid), int(size), Digest(hex_digits.decode()), "", held
-        )
-    if kind == b"l":
-        _, _, _, target, path = fields
-        return Entry(unescape(path), "l", mode, int(uid), int(gid), target=unescape(target))
-    if kind != b"d":
-        raise ValueError("an unknown kind")
-    _, _, _, path = fields
-    return Entry(unescape(path), "d", mode, int(uid), int(gid))
+class _Reader:
+    """Reads lines of one listing; modes and owners are few, so each pair is read once."""
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+    def entry(self, fields: list[str]) -> Entry:
+        """Make an entry of the fields of a line; raises ValueError where they are none."""
+        kind = fields[0]
+        pair = (fields[1], fields[2]) if len(fields) > 3 else ("", "")
+        mode, uid, gid = self._heads.get(pair) or self._head(pair)
+        if kind == "f":
+            _, _, _, size, digits, held, path = fields
+            if not size.isdecimal() or not size.isascii() or (size[0] == "0" and size != "0"):
+                raise ValueError("no size")
+            if len(digits) != 64 or digits.strip(HEX_DIGITS):
+                raise ValueError("no digest")
+            if held != "-" and not _BYTES.fullmatch(held):
+                raise ValueError("no capability")
+            capability = b"" if held == "-" else bytes.fromhex(held)
+            if not path.isprintable() or "%" in path:
+                path = _unescaped(path)
+            digest = Digest.trusted(digits)
+            return Entry(path, "f", mode, uid, gid, int(size), digest, "", capability)
+        if kind == "l":
+            _, _, _, target, path = fields
+            return Entry(_unescaped(path), "l", mode, uid, gid, 0, None, _unescaped(target))
+        _, _, _, path = fields
+        if kind != "d":
+            raise ValueError("an unknown kind")
+        return Entry(_unescaped(path), "d", mode, uid, gid)
+
+    def _head(self, pair: tuple[str, str]) -> tuple[int, int, int]:
+        match = _HEAD.fullmatch("\t".join(pair))
+        if match is None:
+            raise ValueError("no mode and owner")
+        head = self._heads[pair] = int(match[1], 8), int(match[2]), int(match[3])
+        return head

@@ -192,7 +192,7 @@ def test_a_layer_that_is_not_the_images_is_named(field: str) -> None:
     if field == "size":
         sample.layers[image.layers[1].layer_digest] = type(wrong)([])
     else:
-        changed = [entry._replace(mode=entry.mode ^ 1) for entry in wrong.entries]
+        changed = [entry._replace(mode=0o777) for entry in wrong.entries]
         sample.layers[image.layers[1].layer_digest] = type(wrong)(changed, wrong.whiteouts)
     with pytest.raises(CheckFailedError, match="the layer of the step 'step 1' is not the one"):
         archive(sample, True)
