@@ -149,6 +149,21 @@ def test_example_that_fails_to_run_is_an_outcome(tmp_path: Path) -> None:
     assert "exit code 4" in outcome.problem
 
 
+def test_files_of_examples_are_in_the_folder_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe" / "tests").mkdir(parents=True)
+    (tmp_path / "recipe" / "tests" / "one.txt").write_text("one")
+    size = predictor(
+        "cat {input} > /dev/null; echo '{\"output\":1}' > {output}",
+        inputs={"path": "file"},
+        outputs={"output": int},
+        examples=[({"path": "tests/one.txt"}, {"output": 1})],
+    )
+    target = make_target(tmp_path, HostEngine(), default=size)
+    assert [outcome.problem for outcome in run_examples(target, folder=tmp_path / "recipe")] == [""]
+    (elsewhere,) = run_examples(target, folder=tmp_path)
+    assert "does not exist" in elsewhere.problem
+
+
 COMPARED: dict[str, tuple[Any, Any, float, str]] = {
     "equal": ({"a": [1, "x"]}, {"a": [1, "x"]}, 0.0, ""),
     "more at the top": ({"a": 1}, {"a": 1, "b": 2}, 0.0, ""),

@@ -1,0 +1,1 @@
+"""Benchmarks: this tool beside its peers, in one run."""
