@@ -1,0 +1,48 @@
+"""What tests with sandboxes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.require import require
+from tests.roots import busybox_root, give_to
+from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
+
+
+@pytest.fixture(scope="session")
+def all_sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sandboxes]]:
+    """The engine as each identity that can be had here, each with a busybox tree of its own."""
+    identities = IDENTITIES if os.geteuid() == 0 else ("user",)
+    package = tmp_path_factory.mktemp("busybox") / "root"
+    busybox_root(package)
+    with ExitStack() as stack:
+        made = {}
+        for identity in identities:
+            # Root's lies where nobody else can go, as a store below /root does.
+            home = stack.enter_context(shared_folder(ordinary_uid() if identity == "user" else 0))
+            if identity == "root":
+                home.chmod(0o700)
+            root = home / "root"
+            _copy(package, root)
+            made[identity] = Sandboxes(identity, home, (root,))
+            if os.geteuid() == 0:
+                give_to(root, made[identity].uid)
+        yield made
+
+
+@pytest.fixture(params=IDENTITIES)
+def sandboxes(request: pytest.FixtureRequest, all_sandboxes: dict[str, Sandboxes]) -> Sandboxes:
+    """The engine as root and as an ordinary user, one test each."""
+    require("root", "" if request.param in all_sandboxes else "the tests do not run as root")
+    return all_sandboxes[request.param]
+
+
+def _copy(source: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, target, symlinks=True)

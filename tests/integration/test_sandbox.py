@@ -1,0 +1,403 @@
+"""What a command sees, what is told of how it ended, and what is captured."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprobuild.engine import world
+from reprobuild.engine.protocol import ENVIRONMENT, Command, RawChange, thread_environment
+from reprobuild.errors import ReprobuildError
+from tests.require import require
+from tests.roots import give_to
+from tests.sandboxes import Sandboxes
+
+# How it ended.
+
+ENDINGS = {
+    "well": ("exit 0", 0),
+    "badly": ("exit 7", 7),
+    "by a signal": ("kill -9 $$", 137),
+    "by its own signal": ("kill -TERM $$", 143),
+    "with a code that bubblewrap uses too": ("exit 1", 1),
+    "with something left running": ("sleep 1000 & exit 4", 4),
+    "with a daemon that holds the output": ("(trap '' HUP TERM; sleep 1000) & echo done; exit 5", 5),
+}
+
+
+@pytest.mark.parametrize(("text", "code"), ENDINGS.values(), ids=ENDINGS)
+def test_the_exit_code_is_the_commands_own(sandboxes: Sandboxes, text: str, code: int) -> None:
+    result = sandboxes.shell(text).result
+    assert result.exit_code == code
+    assert not result.timed_out
+
+
+def test_a_program_that_is_not_there_gives_127(sandboxes: Sandboxes) -> None:
+    result = sandboxes.run(Command(("no-such-program",))).result
+    assert result.exit_code == 127
+    assert "no-such-program" in result.tail[-1]
+
+
+def test_after_the_time_limit_everything_has_ended(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("echo begun; sleep 1000 & sleep 1000", timeout=1.0)
+    assert outcome.result.timed_out
+    assert outcome.result.exit_code == 137
+    assert outcome.result.tail == ("begun",)
+
+
+def test_more_memory_than_allowed_ends_it(sandboxes: Sandboxes) -> None:
+    greedy = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"
+    result = sandboxes.shell(greedy, memory=64 << 20).result
+    assert result.exit_code != 0
+    assert result.out_of_memory
+
+
+def test_enough_memory_is_no_limit(sandboxes: Sandboxes) -> None:
+    result = sandboxes.shell("x=$(seq 1000); echo ${#x}", memory=64 << 20).result
+    assert (result.exit_code, result.out_of_memory, result.tail) == (0, False, ("3892",))
+
+
+def test_a_workdir_that_is_not_there_is_an_error(sandboxes: Sandboxes) -> None:
+    with pytest.raises(ReprobuildError, match="/nowhere") as caught:
+        sandboxes.shell("true", workdir="/nowhere")
+    assert "workdir" in caught.value.hint
+
+
+# What it printed.
+
+OUTPUT = {
+    "none": ("true", ()),
+    "a line": ("echo one", ("one",)),
+    "without a line end": ("printf one", ("one",)),
+    "both streams in order": ("echo one; echo two >&2; echo three", ("one", "two", "three")),
+    "no UTF-8": ("printf 'a\\377b\\n'", ("a\ufffdb",)),
+    "a carriage return": ("printf 'a\\r\\n'", ("a",)),
+    "the last hundred": ("seq 250", tuple(str(number) for number in range(151, 251))),
+}
+
+
+@pytest.mark.parametrize(("text", "tail"), OUTPUT.values(), ids=OUTPUT)
+def test_the_last_lines_are_kept(sandboxes: Sandboxes, text: str, tail: tuple[str, ...]) -> None:
+    assert sandboxes.shell(text).result.tail == tail
+
+
+def test_output_comes_whole_and_a_long_line_is_bounded_in_the_tail(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("yes abcdefg | head -c 10000000 | tr '\\n' x; echo; echo end")
+    assert len(outcome.printed) == 10_000_005
+    first, last = outcome.result.tail
+    assert len(first) == 4096
+    assert last == "end"
+
+
+def test_standard_input_reaches_it_and_is_empty_otherwise(sandboxes: Sandboxes) -> None:
+    command = Command(("cat",))
+    assert sandboxes.run(command, stdin=b"hello").printed == b"hello"
+    assert sandboxes.run(command).printed == b""
+
+
+# The world.
+
+
+def test_the_environment_is_the_tables_and_nothing_else(
+    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "host")
+    seen = dict(line.split("=", 1) for line in sandboxes.shell("env", env={"MINE": "1"}).text.splitlines())
+    inherited_by_shells = {name: seen.pop(name) for name in ("PWD", "SHLVL", "OLDPWD") if name in seen}
+    assert inherited_by_shells["PWD"] == "/"
+    assert seen == {**ENVIRONMENT, **thread_environment(1), "MINE": "1"}
+
+
+WORLD = {
+    "user": ("id", "uid=0(root) gid=0(root)"),
+    "umask": ("umask", "0022"),
+    "host name": ("hostname", "reprobuild"),
+    "host name, in a file": ("cat /etc/hostname", "reprobuild"),
+    "core files": ("ulimit -c", "0"),
+    "open files": ("ulimit -n", str(world.OPEN_FILES[0])),
+    "open files at most": ("ulimit -H -n", str(world.OPEN_FILES[1])),
+    "stack": ("ulimit -s", "8192"),
+    "shared memory": (
+        "dd if=/dev/zero of=/dev/shm/x bs=1M count=2000 2>/dev/null; stat -c %s /dev/shm/x",
+        str(world.SHM_SIZE),
+    ),
+    "first process": ("cat /proc/1/comm", "bwrap"),
+    "orphans are reaped": ("(sleep 0.1 &); sleep 0.3; ps -o comm | grep -c sleep || true", "0"),
+    "no capabilities": ("sed -n 's/^Cap[A-Z][a-z]*:.0*$/none/p' /proc/self/status | wc -l", "5"),
+    "no new privileges": ("sed -n 's/^NoNewPrivs:.//p' /proc/self/status", "1"),
+    "network": ("ip -o link | wc -l", "1"),
+    "loopback is up": ("ip -o link show up | sed 's/^1: \\(lo\\):.*/\\1/'", "lo"),
+    "temporary folder": ("stat -c %a /tmp", "1777"),
+    "descriptors": (
+        'for fd in /proc/$$/fd/*; do [ ! -e $fd ] || o="$o ${fd##*/}"; done; echo $o',
+        "0 1 2",
+    ),
+    "devices": (
+        "ls /dev | tr '\\n' ' '",
+        "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero",
+    ),
+    "workdir": ("pwd; echo $PWD", "/\n/"),
+}
+
+
+@pytest.mark.parametrize(("text", "answer"), WORLD.values(), ids=WORLD)
+def test_the_world_is_the_tables(sandboxes: Sandboxes, text: str, answer: str) -> None:
+    assert sandboxes.shell(text).text.strip() == answer
+
+
+def test_of_the_hardware_only_processors_are_shown(sandboxes: Sandboxes) -> None:
+    shown = set(sandboxes.shell("cd /sys/devices/system; echo *; ls -d /sys/*").text.split())
+    assert "cpu" in shown
+    assert shown <= {"cpu", "node", "/sys/devices"}
+
+
+def test_the_files_of_fixed_content_are_on_top(sandboxes: Sandboxes) -> None:
+    for name, content in world.FILES.items():
+        assert sandboxes.shell(f"cat /{name}").printed == content
+
+
+OWNERSHIP = {
+    "chown": "touch /f; chown 5:6 /f; chown -h guest /f",
+    "tar": "mkdir /a; touch /a/b; tar cf /x.tar /a; rm -r /a; tar xpf /x.tar; stat /a/b",
+    "su": "su guest -c true",
+    "setuid": "chmod 4755 /bin/busybox; stat -c %a /bin/busybox",
+}
+
+
+@pytest.mark.parametrize("text", OWNERSHIP.values(), ids=OWNERSHIP)
+def test_changes_of_owner_and_identity_succeed(sandboxes: Sandboxes, text: str) -> None:
+    outcome = sandboxes.shell(f"set -e; {text}; echo well")
+    assert outcome.result.tail[-1] == "well"
+
+
+def test_an_archive_with_foreign_owners_unpacks(sandboxes: Sandboxes) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo("theirs")
+        member.uid, member.gid, member.uname = 4711, 4712, "guest"
+        tar.addfile(member)
+    outcome = sandboxes.run(
+        Command(("/bin/tar", "xpvf", "-"), workdir="/tmp"), capture=True, stdin=archive.getvalue()
+    )
+    assert outcome.result.exit_code == 0
+    assert outcome.capture["tmp/theirs"][3:5] == (0, 0)
+
+
+# What changed.
+
+CHANGES = {
+    "nothing": ("true", []),
+    "a file": ("echo x > /var/new", [("var", "d"), ("var/new", "f")]),
+    "a link": ("ln -s /nowhere /var/link", [("var", "d"), ("var/link", "l")]),
+    "removed": ("rm /etc/passwd", [("etc", "d"), ("etc/passwd", "gone")]),
+    "a folder removed": ("rmdir /usr/bin", [("usr", "d"), ("usr/bin", "gone")]),
+    "a folder replaced": (
+        "rm -r /usr; mkdir /usr; touch /usr/new",
+        [("usr", "opaque"), ("usr", "d"), ("usr/new", "f")],
+    ),
+    "a folder in place of a file": (
+        "rm /etc/passwd; mkdir /etc/passwd",
+        [("etc", "d"), ("etc/passwd", "opaque"), ("etc/passwd", "d")],
+    ),
+    "made and removed": ("touch /made; rm /made", []),
+    "mode": ("chmod 700 /var", [("var", "d")]),
+    "a fifo": ("mkfifo /var/pipe", [("var", "d"), ("var/pipe", "other")]),
+    "mounts leave nothing": ("touch /dev/shm/x; ls /proc /sys > /dev/null", []),
+    "a fixed file": ("echo 192.0.2.1 a > /etc/hosts", [("etc", "d"), ("etc/hosts", "f")]),
+    "temporary": ("touch /tmp/x", [("tmp", "d"), ("tmp/x", "f")]),
+    "no permissions": (
+        "mkdir /var/closed; echo x > /var/closed/file; chmod 0 /var/closed/file /var/closed",
+        [("var", "d"), ("var/closed", "d"), ("var/closed/file", "f")],
+    ),
+    "order": (
+        "mkdir /z /y; touch /z/b /z/a /y.x",
+        [("y", "d"), ("y.x", "f"), ("z", "d"), ("z/a", "f"), ("z/b", "f")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "changes"), CHANGES.values(), ids=CHANGES)
+def test_changes_are_captured(sandboxes: Sandboxes, text: str, changes: list[tuple[str, str]]) -> None:
+    outcome = sandboxes.shell(text, capture=True)
+    assert outcome.result.tail == ()
+    assert outcome.capture.summary() == changes
+
+
+def test_a_change_tells_all_of_a_file(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell(
+        "echo text > /f; chmod 6751 /f; touch -d @1000000000 /f; ln -s ../a /l; mkdir -m 0 /d", capture=True
+    )
+    assert outcome.capture["f"] == RawChange("f", "f", 0o6751, 0, 0, 1_000_000_000, 5)
+    assert outcome.capture.bodies == {"f": b"text\n"}
+    assert outcome.capture["l"].target == "../a"
+    assert outcome.capture["d"].mode == 0
+
+
+def test_names_that_are_no_utf8_are_kept(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("touch \"/$(printf 'a\\377')\"", capture=True)
+    assert outcome.capture.summary() == [("a\udcff", "f")]
+
+
+def test_a_renamed_folder_is_captured_whole(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("mv /usr /usr.old; mkdir -p /var/a/b; mv /var/a /var/c", capture=True)
+    found = [change for change in outcome.capture.summary() if change[1] != "opaque"]
+    assert found == [
+        ("usr", "gone"),
+        ("usr.old", "d"),
+        ("usr.old/bin", "d"),
+        ("var", "d"),
+        ("var/c", "d"),
+        ("var/c/b", "d"),
+    ]
+
+
+def test_the_tree_itself_never_changes(sandboxes: Sandboxes) -> None:
+    before = sorted(path.relative_to(sandboxes.lowers[0]) for path in sandboxes.lowers[0].rglob("*"))
+    sandboxes.shell("rm -rf /etc /bin/busybox; echo x > /bin/sh")
+    assert before == sorted(path.relative_to(sandboxes.lowers[0]) for path in sandboxes.lowers[0].rglob("*"))
+
+
+def test_a_tree_that_is_not_writable_says_so(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("touch /x; echo $?", writable=False)
+    assert outcome.result.tail[-1] == "1"
+    assert "Read-only" in outcome.text
+
+
+def test_later_folders_of_a_stack_lie_below(sandboxes: Sandboxes) -> None:
+    top = sandboxes.home / "top"
+    (top / "etc").mkdir(parents=True)
+    (top / "etc/passwd").write_text("on top\n")
+    if os.geteuid() == 0:
+        give_to(top, sandboxes.uid)
+    stacked = replace(sandboxes, lowers=(top, *sandboxes.lowers))
+    assert stacked.shell("cat /etc/passwd; ls /etc/group").text == "on top\n/etc/group\n"
+
+
+def test_nothing_is_left_behind(sandboxes: Sandboxes) -> None:
+    sandboxes.shell(
+        "mkdir -p /a; chmod 0 /a; i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done",
+        inputs={"/in/x": sandboxes.lowers[0] / "etc/passwd"},
+    )
+    assert list((sandboxes.home / "scratch").iterdir()) == []
+
+
+# What goes in and out.
+
+
+def test_inputs_are_read_only_and_leave_nothing(sandboxes: Sandboxes) -> None:
+    file, folder = sandboxes.home / "input.txt", sandboxes.home / "folder"
+    file.write_text("hello\n")
+    folder.mkdir(exist_ok=True)
+    (folder / "inner").write_text("there\n")
+    outcome = sandboxes.shell(
+        "cat /in/a.txt /data/deep/inner; echo x 2>/dev/null > /in/a.txt || echo no;"
+        " touch /data/deep/y 2>/dev/null || echo no",
+        capture=True,
+        inputs={"/in/a.txt": file, "/data/deep": folder},
+    )
+    assert outcome.text == "hello\nthere\nno\nno\n"
+    assert outcome.capture.summary() == []
+
+
+def test_an_input_that_only_the_caller_can_read_can_be_read(sandboxes: Sandboxes) -> None:
+    file = sandboxes.home / "private.txt"
+    file.write_text("mine\n")
+    file.chmod(0o600)
+    if os.geteuid() == 0 and sandboxes.identity == "user":
+        os.chown(file, sandboxes.uid, sandboxes.uid)
+    outcome = sandboxes.shell("cat /in/private.txt", inputs={"/in/private.txt": file})
+    assert outcome.text == "mine\n"
+
+
+def test_an_input_that_is_not_there_is_an_error(sandboxes: Sandboxes) -> None:
+    with pytest.raises(ReprobuildError, match="absent"):
+        sandboxes.shell("true", inputs={"/in": sandboxes.home / "absent"})
+
+
+def test_outputs_are_plain_files_and_folders_of_the_caller(sandboxes: Sandboxes) -> None:
+    to = sandboxes.home / "out"
+    outcome = sandboxes.shell(
+        "cd /out; echo a > a; mkdir -p d/e; echo b > d/e/b; ln -s /etc/passwd link; ln -s . d/up;"
+        " mkfifo pipe; echo c > closed; chmod 0 closed; echo x > run; chmod 755 run; mkdir shut;"
+        " echo s > shut/s; chmod 0 shut",
+        capture=True,
+        outputs={"/out": to},
+    )
+    assert outcome.result.tail == ()
+    found = sorted(str(path.relative_to(to)) for path in to.rglob("*"))
+    assert found == ["a", "closed", "d", "d/e", "d/e/b", "run", "shut", "shut/s"]
+    assert (to / "closed").read_text() == "c\n"
+    assert os.access(to / "run", os.X_OK)
+    assert {path.stat().st_uid for path in to.rglob("*")} == {
+        0 if sandboxes.identity == "root" else sandboxes.uid
+    }
+    assert outcome.capture.summary() == []
+
+
+def test_an_output_does_not_write_through_a_link_of_the_host(sandboxes: Sandboxes) -> None:
+    to, precious = sandboxes.home / "linked", sandboxes.home / "precious"
+    to.mkdir(exist_ok=True)
+    precious.write_text("precious")
+    (to / "a").symlink_to(precious)
+    with pytest.raises((OSError, AssertionError), match="a"):
+        sandboxes.shell("echo x > /out/a", outputs={"/out": to})
+    assert precious.read_text() == "precious"
+
+
+# The network.
+
+REACHING = {
+    "a name": ("wget -q http://data.example/x", "data.example"),
+    "an address": ("wget -q http://192.0.2.7/x", "192.0.2.7"),
+}
+
+
+@pytest.mark.parametrize(("text", "address"), REACHING.values(), ids=REACHING)
+def test_reaching_for_the_network_is_told(sandboxes: Sandboxes, text: str, address: str) -> None:
+    result = sandboxes.shell(text).result
+    assert result.exit_code != 0
+    assert len(result.refused) == 1
+    assert address in result.refused[0]
+
+
+HOST_PROGRAMS = {
+    "curl": (("curl", "-sS", "https://data.example/x"), "data.example"),
+    "curl, address": (("curl", "-sS", "http://192.0.2.7/x"), "192.0.2.7"),
+    "wget": (("wget", "-O", "-", "https://data.example/x"), "data.example"),
+    "git": (("git", "clone", "https://data.example/x"), "https://data.example/x/"),
+    "python3": (
+        ("python3", "-c", "import urllib.request as r; r.urlopen('https://data.example/')"),
+        "name resolution",
+    ),
+    "perl": (
+        ("perl", "-MIO::Socket::INET", "-e", "IO::Socket::INET->new('192.0.2.7:80') or die $!"),
+        "unreachable",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "told"), HOST_PROGRAMS.values(), ids=HOST_PROGRAMS)
+def test_the_words_of_real_programs_are_understood(
+    sandboxes: Sandboxes, argv: tuple[str, ...], told: str
+) -> None:
+    require(argv[0], "" if Path("/usr/bin", argv[0]).exists() else f"{argv[0]} is not installed")
+    places = [Path(place) for place in ("/usr", "/lib", "/lib64") if Path(place).exists()]
+    bare = replace(sandboxes, lowers=())
+    outcome = bare.run(Command(argv, inputs={str(place): place for place in places}, timeout=60))
+    assert outcome.result.exit_code not in (0, 127), outcome.text
+    assert any(told in refused for refused in outcome.result.refused), outcome.text
+
+
+# What is asked too much.
+
+
+@pytest.mark.parametrize("wish", [{"devices": ("cuda:0",)}, {"owners": True}], ids=["devices", "owners"])
+def test_what_is_not_built_says_so(sandboxes: Sandboxes, wish: dict[str, Any]) -> None:
+    with pytest.raises(ReprobuildError, match="not built"):
+        sandboxes.shell("true", **wish)
