@@ -44,6 +44,7 @@ _REFUSED = {
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _CAPABILITY_BASE64 = "LIBARCHIVE.xattr.security.capability"
 _ZERO_BLOCK = bytes(BLOCK)
+CUT_OFF = "the archive is cut off"
 
 
 class ArchiveError(RecipeError):
@@ -79,10 +80,11 @@ class Member(NamedTuple):
 class Body:
     """The body of a member: readable until the next member is asked for."""
 
-    __slots__ = ("_blocks", "left")
+    __slots__ = ("_blocks", "_path", "left")
 
-    def __init__(self, blocks: _Blocks, size: int) -> None:
+    def __init__(self, blocks: _Blocks, size: int, path: str) -> None:
         self._blocks = blocks
+        self._path = path
         self.left = size
         """Bytes not yet read."""
 
@@ -93,7 +95,10 @@ class Body:
         """
         if size < 0 or size > self.left:
             size = self.left
-        data = self._blocks.take(size)
+        try:
+            data = self._blocks.take(size)
+        except ArchiveError as error:
+            raise _named(error, self._path) from None
         self.left -= size
         return data
 
@@ -127,7 +132,7 @@ class _Blocks:
         while missing > 0:
             chunk = self._read(max(READ_SIZE, min(missing, 16 * READ_SIZE)))
             if not chunk:
-                raise ArchiveError("the archive is cut off", "take it from its source again")
+                raise ArchiveError(CUT_OFF, "take it from its source again")
             if len(chunk) > missing:
                 self._data, self._position = chunk, missing
                 chunk = chunk[:missing]
@@ -178,14 +183,19 @@ def read_tar(stream: Stream) -> Iterator[tuple[Member, Body]]:
                 continue
             last = member.path
             size = member.size
-            body = Body(blocks, size)
+            body = Body(blocks, size, last)
             yield member, body
             if size:
                 blocks.skip(body.left + -size % BLOCK)
     except ArchiveError as error:
-        if last and error.message == "the archive is cut off":
-            raise ArchiveError(f"the archive is cut off, in or after {last!r}", error.hint) from None
-        raise
+        raise _named(error, last) from None
+
+
+def _named(error: ArchiveError, last: str) -> ArchiveError:
+    """Say where an archive is cut off."""
+    if last and error.message == CUT_OFF:
+        return ArchiveError(f"{CUT_OFF}, in or after {last!r}", error.hint)
+    return error
 
 
 def _padded(size: int) -> int:
@@ -345,7 +355,8 @@ def _decoded(name: bytes) -> str:
 
 
 def _shown(name: bytes) -> str:
-    return repr(name.decode("utf-8", "backslashreplace"))
+    text = name.decode("utf-8", "backslashreplace")
+    return f"'{text}'" if text.isprintable() else repr(text)
 
 
 def _decimal(value: bytes, path: str) -> int:

@@ -133,7 +133,7 @@ def _other_algorithm(body: Body, expected: Digest) -> Iterator[str]:
     git = hashlib.new("sha256", b"blob %d\0" % body.size)
     others: dict[str, Hasher] = {"sha512/256": hashlib.new("sha512_256"), "sha3-256": hashlib.sha3_256(),
               "blake2s": hashlib.blake2s(), "blake2b with 32 bytes": hashlib.blake2b(digest_size=32),
-              "a git blob's sha256": git}  # fmt: skip
+              "sha256 as a git blob": git}  # fmt: skip
     for chunk in _chunks(body.path):
         for hasher in others.values():
             hasher.update(chunk)
