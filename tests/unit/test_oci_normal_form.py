@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
+import py_compile
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -315,6 +320,23 @@ def test_the_size_of_a_rewritten_file_is_that_of_its_body() -> None:
     world = World(directory("m/__pycache__")).write("m/x.py", b"x = 1").write(CACHED, pyc("3.11", NOW, 5))
     entry = world.normal().tree.get(CACHED)
     assert entry is not None and entry.size == len(pyc("3.11", NOW, 5))
+
+
+def test_this_python_takes_the_rewritten_byte_code(tmp_path: Path) -> None:
+    source = tmp_path / "x.py"
+    source.write_text("x = 1")
+    os.utime(source, (NOW, NOW))
+    mode = py_compile.PycInvalidationMode.TIMESTAMP
+    cached = Path(py_compile.compile(str(source), doraise=True, invalidation_mode=mode) or "")
+    name = f"m/__pycache__/{cached.name}"
+    world = World(directory("m/__pycache__")).write("m/x.py", b"x = 1", NOW).write(name, cached.read_bytes())
+    cached.write_bytes(body(world, name) or b"")
+    # Another text of the same size tells which of the two Python takes.
+    source.write_text("x = 2")
+    os.utime(source, (NORMAL_TIME, NORMAL_TIME))
+    command = [sys.executable, "-c", "import x; print(x.x)"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
 
 
 STALE_CASES = {
