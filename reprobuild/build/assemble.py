@@ -184,7 +184,7 @@ class Assembler:
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
-                capture = StoreCapture(self._store, group)
+                capture = StoreCapture(group)
                 result = self._project.engine.run(
                     checkout,
                     self.command(step),

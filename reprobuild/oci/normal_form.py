@@ -53,6 +53,9 @@ DROPPED = (
 """What a command's changes lose. ``/tmp`` and ``/var/lib/apt/lists`` are not here: later steps
 read what earlier ones left there."""
 
+LARGEST_BYTE_CODE = 64 * 1024 * 1024
+"""Bytes; what is larger is no byte code, whatever its name."""
+
 SPECIAL = "a device, socket or fifo"
 STALE = "byte code whose source is not the one it was made from"
 
@@ -189,7 +192,7 @@ class _After:
             source = source_of(entry.path)
             if source is None or entry.digest is None or self._is_as_below(entry, source):
                 continue
-            data = read(entry.digest)
+            data = read(entry.digest) if entry.size <= LARGEST_BYTE_CODE else b""
             header = parse_header(data)
             in_cache = is_in_cache(entry.path)
             is_new = entry.path in self.times

@@ -77,6 +77,17 @@ class Transaction:
         """Tell whether a blob is in the store or in this group; if so, ``gc`` leaves it alone."""
         return digest in self._pending or self._reuse(digest)
 
+    def read(self, digest: Digest) -> bytes:
+        """Give a small blob's bytes, of this group or of the store; raises as ``Blobs.read``."""
+        path = self._pending.get(digest)
+        if path is None:
+            return self._blobs.read(digest)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            raise self._trouble(error) from error
+
     def add_bytes(self, data: bytes | memoryview) -> Digest:
         """Add bytes that are in memory."""
         digest = Digest.of(data)
