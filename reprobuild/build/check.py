@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from reprobuild.tree import Entry, Layer
 MEMORY_FILE_SYSTEM = Path("/dev/shm")
 LARGEST_COMPARED = 64 * 1024 * 1024
 """Bytes of a file past which its cause is not looked for."""
+CLOCK_SECONDS = 1.5
 DIFFOSCOPE_LINES = 60
 DIFFOSCOPE_SECONDS = 120.0
 
@@ -61,6 +63,7 @@ def check(
     first = realise(project, derived)
     check_outputs(project.store, derived, first)
     with _second_store(project, derived) as store:
+        _let_the_clock_move(project.store, first)
         _build_again(project, store, derived)
         second = recall_image(store, derived.derivation.input_hash)
         if second is None:
@@ -98,6 +101,13 @@ def _second_store(project: Project, derived: Derived) -> Iterator[Store]:
         yield store
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_the_clock_move(store: Store, first: Realised) -> None:
+    """Wait until a build that writes the time, in whole seconds, must show it."""
+    age = time.time() - os.stat(store.realisations.locate(first.input_hash)).st_ctime
+    if 0 <= age < CLOCK_SECONDS:
+        time.sleep(CLOCK_SECONDS - age)
 
 
 def _build_again(project: Project, store: Store, derived: Derived) -> None:
@@ -192,7 +202,7 @@ def _what(one: Entry, other: Entry) -> str:
 
 _TIMES = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?|\d\d:\d\d:\d\d|\b1[6-9]\d{8}(\.\d+)?\b"
-    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [A-Z0-9][a-z0-9 ]+"
+    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [A-Z0-9][A-Za-z0-9 :]+"
 )
 _HEX = re.compile(rb"\b[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,}){0,4}\b")
 _DIGITS = re.compile(rb"\d+")

@@ -33,6 +33,7 @@ STAGED = ("__init__.py", "digest.py", "errors.py", "recipe")
 TIME_LIMIT = 60.0
 """Seconds that an evaluation may take: it computes nothing."""
 MEMORY_LIMIT = 2 * 1024**3
+WORK = "a recipe only says what is wanted; work belongs into run(…)"
 PROGRAM = (
     "import sys; sys.path.insert(0, '{package}'); "
     "from reprobuild.recipe.evaluation import main; main(*sys.argv[1:])"
@@ -150,6 +151,10 @@ def _in_sandbox(project: Project, scratch: Path, name: str, options: Mapping[str
         ),
     )
     if not (scratch / "out" / "answer.json").is_file():
+        if result.out_of_memory:
+            raise RecipeError(
+                f"{name}: evaluating recipe.py took more than {MEMORY_LIMIT >> 30} GiB of memory", WORK
+            )
         _fail(name, result.exit_code, result.timed_out, result.tail)
 
 
@@ -180,9 +185,6 @@ def _interpreter() -> str:
 
 def _fail(name: str, exit_code: int, timed_out: bool, tail: tuple[str, ...]) -> None:
     if timed_out:
-        raise RecipeError(
-            f"{name}: recipe.py was stopped after {TIME_LIMIT:.0f} seconds",
-            "a recipe only says what is wanted; work belongs into run(…)",
-        )
+        raise RecipeError(f"{name}: evaluating recipe.py was stopped after {TIME_LIMIT:.0f} seconds", WORK)
     shown = "\n".join(f"  {line}" for line in tail[-20:])
     raise RecipeError(f"{name}: evaluating recipe.py ended with exit code {exit_code}\n{shown}".rstrip())

@@ -6,10 +6,10 @@ Knows nothing of layers or files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reprobuild.build.derive import derive_recipe
+from reprobuild.build.derive import derive_recipe, lock_of
 from reprobuild.build.find import find_image, is_reference
 from reprobuild.build.image import image_from_record
 from reprobuild.build.project import Project
@@ -38,13 +38,18 @@ class Explanation:
 
 
 def why(project: Project, first: str, second: str | None = None) -> Explanation:
-    """Say which inputs differ: of two recipes or images, or of a recipe and its last realisation.
+    """Say which inputs differ: of two recipes or images, or of a recipe and how it was before.
+
+    Before is when it was last realized or, if nothing has changed since, when it was locked.
 
     Each is the name of a recipe, a tag, or the beginning of an image ID. Raises UsageError where
     there is nothing to compare with.
     """
     if second is None:
-        return _explain(_last_realised(project, first), _side(project, first))
+        now = _side(project, first)
+        befores = list(_befores(project, first))
+        changed = [before for before in befores if before.input_hash != now.input_hash]
+        return _explain((changed or befores)[0], now)
     return _explain(_side(project, first), _side(project, second))
 
 
@@ -68,18 +73,25 @@ def _side(project: Project, text: str) -> Side:
     return Side(text, derived.derivation.input_hash, derived.derivation.value)
 
 
-def _last_realised(project: Project, name: str) -> Side:
+def _befores(project: Project, name: str) -> Iterator[Side]:
+    """Give earlier states of a recipe that the store still has."""
     if is_reference(name):
-        raise UsageError(
-            f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B"
-        )
-    project.recipe_folder(name)
+        raise UsageError(f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B")
+    folder = project.recipe_folder(name)
     root = project.store.roots.get(name)
-    record = None if root is None else project.store.realisations.get(root.keys[0])
-    if record is None:
+    lock = lock_of(folder, name)
+    known = [("last realized", key) for key in (root.keys if root is not None else ())]
+    outputs = lock.outputs.get(project.platform, ()) if lock is not None else ()
+    known += [("locked", output.input_hash) for output in outputs]
+    found = False
+    for how, key in known:
+        record = project.store.realisations.get(key)
+        if record is not None:
+            image = image_from_record(record)
+            found = True
+            yield Side(f"{image.tag} ({how})", image.input_hash, _read(project, image.derivation))
+    if not found:
         raise UsageError(f"{name} was not realized here before", f"reprobuild realize {name}")
-    image = image_from_record(record)
-    return Side(f"{image.tag} (last realized)", image.input_hash, _read(project, image.derivation))
 
 
 def _read(project: Project, blob: Digest) -> Mapping[str, Json]:

@@ -101,14 +101,18 @@ def check(
 def _walk(
     project: Project, evaluated: Evaluated, pins_of: Callable[[Step, Tree], tuple[Pin, ...]]
 ) -> Iterator[tuple[Pin, ...]]:
-    """Build step by step, asking for each source's pins when the tree below it is there."""
+    """Build as far as the last source, asking for each one's pins when the tree below it is there."""
     assembler = Assembler(project, evaluated.recipe, evaluated.folder)
     tree, layers = Tree(), list[Layer]()
     steps = evaluated.recipe.image.steps
     for step in steps:
         derived_step(step, (), evaluated.folder)  # what this release cannot build is refused first
-    for step in steps:
+    last = max((index for index, step in enumerate(steps) if step.is_source), default=-1)
+    for index, step in enumerate(steps):
         pins = pins_of(step, tree) if step.is_source else ()
+        if index >= last:
+            yield pins
+            continue  # nothing is resolved on what comes now
         one = derived_step(step, pins, evaluated.folder)
         if (made := assembler.recall(one, tree)) is None:
             fetch(project, missing_downloads(project, one, evaluated.folder))

@@ -59,9 +59,7 @@ def run_examples(
             yield Outcome(f"{target.recipe}/{name}", index, problem, time.perf_counter() - started)
 
 
-def _run(
-    target: Target, name: str, predictor: Predictor, example: Example, tell: Tell, folder: Path
-) -> str:
+def _run(target: Target, name: str, predictor: Predictor, example: Example, tell: Tell, folder: Path) -> str:
     # One field's value or a dict of several: give back what was taken apart.
     sole = next(iter(predictor.outputs)) if len(predictor.outputs) == 1 else ""
     model = Model(target, name, Options(cache="off"), tell=tell, folder=folder)
