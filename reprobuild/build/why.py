@@ -76,7 +76,9 @@ def _side(project: Project, text: str) -> Side:
 def _befores(project: Project, name: str) -> Iterator[Side]:
     """Give earlier states of a recipe that the store still has."""
     if is_reference(name):
-        raise UsageError(f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B")
+        raise UsageError(
+            f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B"
+        )
     folder = project.recipe_folder(name)
     root = project.store.roots.get(name)
     lock = lock_of(folder, name)
