@@ -7,6 +7,7 @@ the postinst or sysusers.d files of the packages named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,8 +49,10 @@ ACCOUNTS: Mapping[str, tuple[Account, ...]] = {
     "apt": (Account("_apt", 42, in_group="nogroup"),),
     "avahi-daemon": (Account("avahi", 140, "/run/avahi-daemon", comment="Avahi mDNS daemon"),),
     "cron": (Account("crontab", 101, has_user=False),),
+    "cron-daemon-common": (Account("crontab", 101, has_user=False),),
     "cups": (Account("lpadmin", 141, has_user=False),),
     "dbus-system-bus-common": (Account("messagebus", 100),),
+    "libibverbs1": (Account("rdma", 130, has_user=False),),
     "mariadb-server": (Account("mysql", 120, comment="MariaDB Server", shell="/bin/false"),),
     "memcached": (Account("memcache", 121, comment="Memcached", shell="/bin/false"),),
     "openssh-client": (Account("_ssh", 102, has_user=False),),
@@ -93,13 +96,17 @@ def configure(debs: Sequence[Deb], merge: Merge, group: Transaction, read: Calla
     users = before[PASSWD] + _missing(
         before[PASSWD], [a for a in wanted if a.has_user], lambda a: _user_line(a, numbers)
     )
+    has_shadow = any(deb.name == "passwd" for deb in debs)
+    if has_shadow:
+        users = re.sub(rb"^([^:\n]*):\*:", rb"\1:x:", users, flags=re.MULTILINE)
+        groups = re.sub(rb"^([^:\n]*):\*:", rb"\1:x:", groups, flags=re.MULTILINE)
     for path, text in ((GROUP, groups), (PASSWD, users)):
         if text and (has_new[path] or text != before[path]):
             merge.add(file(path, group.add_bytes(text), len(text)))
     for account in wanted:
         if account.has_user and account.home.startswith("/var/lib/") and not merge.has(account.home[1:]):
             merge.add(directory(account.home[1:]))
-    if any(deb.name == "passwd" for deb in debs):
+    if has_shadow:
         for path, text in ((SHADOW, _shadow(users)), (GSHADOW, _gshadow(groups))):
             merge.add(file(path, group.add_bytes(text), len(text), 0o640))
 

@@ -1,7 +1,7 @@
 """Alternatives: the links that packages ask ``update-alternatives`` for: ``awk``, ``java``, ``libblas.so.3``.
 
 Knows nothing of other parts of maintainer scripts; runs none of them. Requests are read where they are
-written out, and for OpenJDK from the lists that its scripts loop over. What is recorded is what
+written out, and in loops over plain words. What is recorded is what
 ``update-alternatives`` records, so that it goes on from there in a ``run``. Source of the format:
 dpkg's utils/update-alternatives.c, update-alternatives(1).
 """
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 ADMIN = "var/lib/dpkg/alternatives"
 LINKS = "etc/alternatives"
 
+LONGEST_VALUE = 10_000
+"""Characters of a shell variable that are looked at."""
+
 _NAME = re.compile(r"[^/\s]+")
+_PATH = re.compile(r"/(?!\.\.(?:/|$))(?:[^/\s]+/(?!\.\.(?:/|$)))*[^/\s]+")
 _ENDS = {";", "&&", "||", "|", "&", "(", ")", "then", "fi", "}"}
-_VARIABLE = re.compile(r"^([a-z_]+)=('[^'`]*'|\"[^\"`]*\"|[^\s;`'\"]*)[ \t]*$", re.MULTILINE)
-_USE = re.compile(r"\$\{?([a-z_]+)\}?")
-_OPENJDK_LISTS = ("jre_tools", "jdk_tools")
+_ASSIGNMENT = re.compile(
+    r"""^[ \t]*([A-Za-z_]\w*)=('[^'`]*'|"[^"`]*"|[^\s;`'"()]*)[ \t]*(?:;.*)?$""", re.MULTILINE
+)
+_LOOP = re.compile(r"\bfor[ \t]+(\w+)[ \t]+in[ \t]+([^;\n]*?)[ \t]*(?:;|\n)\s*do\b")
+_USE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,71 +149,111 @@ def _add_link(merge: Merge, place: str, name: str, path: str) -> None:
 
 def requests_of(deb: Deb) -> list[Request]:
     """Give the alternatives that a package's ``postinst`` asks for, as far as they can be read."""
-    return list(parse_requests(deb.script("postinst")))
+    return [*parse_requests(deb.script("postinst"))[0], *REQUESTS.get(deb.name, ())]
 
 
-def parse_requests(script: str) -> Iterator[Request]:
-    """Read the requests of a script; those with a variable in them only where OpenJDK's way is known."""
-    for words in _calls(script):
-        request = _parse_call(words)
-        if request is not None:
-            yield request
-    variables: dict[str, str] = {}
-    for name, value in _VARIABLE.findall(script):
-        expanded = _USE.sub(lambda use: variables.get(use[1], ""), value.strip("'\""))
-        variables.setdefault(name, expanded[:10_000])
-    folder, priority = variables.get("basedir", ""), variables.get("priority", "")
-    if "/jvm/" in folder and priority.isdigit():
-        manuals = variables.get("mandir", "")
-        packed, shown = variables.get("srcext", ""), variables.get("dstext", "")
-        for tool in (tool for name in _OPENJDK_LISTS for tool in variables.get(name, "").split()):
-            page = f"{tool}.{shown}"
-            slaves = (
-                ((f"/usr/share/man/man1/{page}", page, f"{manuals}/man1/{tool}.{packed}"),) if manuals else ()
-            )
-            yield Request(f"/usr/bin/{tool}", tool, f"{folder}/bin/{tool}", int(priority), slaves)
+def has_unread_requests(deb: Deb) -> bool:
+    """Tell whether a package asks for alternatives that nobody has read."""
+    return parse_requests(deb.script("postinst"))[1] and deb.name not in REQUESTS
 
 
-def unread_requests(script: str) -> bool:
-    """Tell whether a script asks for alternatives that ``parse_requests`` cannot read."""
-    asked = [words for words in _calls(script) if _parse_call(words) is None]
-    return bool(asked) and not any("/jvm/" in request.path for request in parse_requests(script))
+def parse_requests(script: str) -> tuple[list[Request], bool]:
+    """Read the requests of a script; tell also whether there are some that cannot be read.
+
+    Variables are filled in where the script gives them one plain value, or loops over plain words.
+    """
+    script = script.replace("\\\n", " ")
+    found: list[Request] = []
+    unread = False
+    variables = _plain_variables(script)
+    for words, at in _calls(script):
+        for values in _loop_values(script, at, words, variables):
+            filled = (_fill(_fill(word, values), values) for word in words)
+            request = _read_call([part for word in filled for part in word.split()])
+            if request is None:
+                unread = True
+            else:
+                found.append(request)
+    return found, unread
 
 
-def _calls(script: str) -> Iterator[list[str]]:
-    """Give the words after ``--install`` of each call, up to the end of the command."""
-    for line in script.replace("\\\n", " ").split("\n"):
+def _plain_variables(script: str) -> dict[str, str]:
+    """Give the variables that have one value throughout, with other such variables filled in."""
+    values: dict[str, set[str]] = {}
+    for name, value in _ASSIGNMENT.findall(script):
+        values.setdefault(name, set()).add(value.strip("'\"")[:LONGEST_VALUE])
+    plain = {name: one for name, (one, *more) in values.items() if not more}
+    return {name: _fill(value, plain)[:LONGEST_VALUE] for name, value in plain.items()}
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _USE.sub(lambda use: values.get(use[1], use[0]), text)
+
+
+def _loop_values(
+    script: str, at: int, words: list[str], variables: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Give the values of variables for each turn of the loop that a call stands in."""
+    used = {use[1] for word in words for use in _USE.finditer(word)} - set(variables)
+    loops = [loop for loop in _LOOP.finditer(script, 0, at) if loop[1] in used]
+    if not loops:
+        return [dict(variables)]
+    name, listed = loops[-1][1], _fill(loops[-1][2], variables).replace('"', " ")
+    return [{**variables, name: word} for word in listed.split() if "$" not in word]
+
+
+def _calls(script: str) -> Iterator[tuple[list[str], int]]:
+    """Give the words after ``--install`` of each call up to the end of the command, and where it stands."""
+    at = 0
+    for line in script.split("\n"):
+        begin, at = at, at + len(line) + 1
         if "update-alternatives" not in line or "--install" not in line or line.lstrip().startswith("#"):
             continue
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.wordchars += "$*?[]%@{}"
+        lexer.wordchars += "$*?[]%@{},:+"
+        lexer.commenters = ""
         try:
             words = list(lexer)
         except ValueError:
             words = line.split()
         while "--install" in words:
             words = words[words.index("--install") + 1 :]
-            end = next((at for at, word in enumerate(words) if word in _ENDS), len(words))
-            yield words[:end]
+            ends = (n for n, word in enumerate(words) if word in _ENDS or word.startswith("#"))
+            yield words[: next(ends, len(words))], begin
 
 
-def _parse_call(words: list[str]) -> Request | None:
+def _read_call(words: list[str]) -> Request | None:
+    """Read a call's words; slaves that stand in variables are left out: they are manual pages."""
     words = [word.removeprefix("$DPKG_ROOT") for word in words]
-    if len(words) < 4 or any("$" in word or "`" in word for word in words):
+    if len(words) < 4 or any("$" in word or "`" in word for word in words[:4]):
         return None
     place, name, path, priority = words[:4]
-    rest = words[4:]
+    rest = [word for word in words[4:] if not _USE.fullmatch(word)]
     slaves = []
     while rest:
-        if rest[0] != "--slave" or len(rest) < 4:
+        if rest[0] != "--slave" or len(rest) < 4 or any("$" in word or "`" in word for word in rest):
             return None
         slaves.append((rest[1], rest[2], rest[3]))
         rest = rest[4:]
     names = [name, *(slave[1] for slave in slaves)]
     paths = [place, path, *(text for slave in slaves for text in (slave[0], slave[2]))]
-    fits = all(map(_NAME.fullmatch, names)) and all(
-        text.startswith("/") and ".." not in text for text in paths
-    )
+    fits = all(map(_NAME.fullmatch, names)) and all(map(_PATH.fullmatch, paths))
     if not fits or not re.fullmatch(r"-?[0-9]{1,9}", priority):
         return None
     return Request(place, name, path, int(priority), tuple(slaves))
+
+
+def _xz_request() -> Request:
+    tools = ("cat", "more", "less", "diff", "cmp", "grep", "egrep", "fgrep")
+    names = [("unlzma", "unxz"), *((f"lz{tool}", f"xz{tool}") for tool in tools)]
+    programs = ((f"/usr/bin/{name}", name, f"/usr/bin/{path}") for name, path in names)
+    manual = "/usr/share/man/man1"
+    pages = (
+        (f"{manual}/{name}.1.gz", f"{name}.1.gz", f"{manual}/{path}.1.gz")
+        for name, path in [("lzma", "xz"), *names]
+    )
+    return Request("/usr/bin/lzma", "lzma", "/usr/bin/xz", 20, (*programs, *pages))
+
+
+REQUESTS: Mapping[str, tuple[Request, ...]] = {"xz-utils": (_xz_request(),)}
+"""What scripts ask for in ways that cannot be read, by package."""

@@ -22,12 +22,13 @@ LARGEST_CONTROL_FILE = 16 * 1024 * 1024
 
 KEPT = (
     "etc/ld.so.conf.d/",
+    "usr/lib/R/etc/Renviron.ucf",
     "usr/share/base-files/",
     "usr/share/base-passwd/",
     "usr/share/ca-certificates/",
     "usr/share/debianutils/shells",
     "usr/share/libc-bin/nsswitch.conf",
-    "usr/lib/sysusers.d/",
+    "usr/share/readline/inputrc",
 )
 """Where files lie whose bytes decide what maintainer scripts would make."""
 
