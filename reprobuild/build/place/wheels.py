@@ -7,10 +7,12 @@ tree's Python looks, on nothing else. Knows nothing of indexes, of byte code, no
 
 from __future__ import annotations
 
+import configparser
 import io
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -97,13 +99,14 @@ def _conflict(where: str, path: str, first: str, second: str) -> RecipeError:
 def place_wheel(pin: Pin, python: Python, store: Store, group: Transaction) -> list[Entry]:
     """Give the entries of one wheel. Raises as ``place`` does."""
     destination = _Entries(python, pin.name, group)
-    with store.blobs.open(pin.sha256) as body:
+    with io.BufferedReader(store.blobs.open(pin.sha256)) as body:  # type: ignore[type-var]
         try:
-            with zipfile.ZipFile(io.BufferedReader(body)) as archive:  # type: ignore[type-var]
-                source = _Wheel(archive, pin.name, destination)
-                install(source, destination, {"INSTALLER": INSTALLER})
+            with zipfile.ZipFile(body) as archive:
+                install(_Wheel(archive, pin.name, destination), destination, {"INSTALLER": INSTALLER})
         except (
             InstallerError,
+            configparser.Error,
+            zlib.error,
             zipfile.BadZipFile,
             zipfile.LargeZipFile,
             EOFError,
