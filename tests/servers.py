@@ -7,9 +7,11 @@ skipped, or fails where ``REPROBUILD_REQUIRE`` names it. Servers that run alread
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +41,16 @@ class Docker:
             "HOME": str(self.folder),
         }
         return run([str(self.client), *arguments], input=input, env=environment)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a folder whose path is short enough for sockets, and remove it."""
+    folder = Path(tempfile.mkdtemp(prefix="rb-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

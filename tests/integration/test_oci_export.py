@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ import pytest
 from reprobuild.oci.export import export_archive, export_layout, write_archive
 from tests.images import CAPABILITY, FIND, Sample, found_line, sample_image
 from tests.require import program
-from tests.servers import Docker, docker_daemon, docker_registry, run
+from tests.servers import Docker, docker_registry, run, short_folder
 
 TAG = "models/sample:1.0-0123456789ab"
 
@@ -25,22 +22,6 @@ TAG = "models/sample:1.0-0123456789ab"
 def sample() -> Sample:
     program("ldd")
     return sample_image(("find", "cat", "env"))
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="rb-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Docker]:
-    with short_folder() as folder, docker_daemon(folder) as docker:
-        yield docker
 
 
 @pytest.fixture
