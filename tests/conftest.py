@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests import golden
 
@@ -13,3 +14,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden.accept = bool(config.getoption("--accept"))
+    # How long an example takes says something about the machine alone.
+    settings.register_profile("no clock", deadline=None)
+    settings.load_profile("no clock")
