@@ -66,15 +66,14 @@ def connect(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def read_many(connection: sqlite3.Connection, folder: Path, keys: Sequence[bytes]) -> dict[bytes, object]:
-    """Give what is kept under keys, in any order; an unreadable file gives None."""
+def read_many(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, object]:
+    """Give what is kept under keys, in any order: bytes, or a text that names the file of a large value."""
     found: dict[bytes, object] = {}
     for start in range(0, len(keys), _VARIABLES):
         part = keys[start : start + _VARIABLES]
         marks = ",".join("?" * len(part))
-        statement = f"SELECT key, value, filename FROM Cache WHERE raw = 1 AND key IN ({marks})"
-        for key, value, filename in connection.execute(statement, part):
-            found[key] = value if filename is None else read_file(folder, filename)
+        statement = f"SELECT key, ifnull(filename, value) FROM Cache WHERE raw = 1 AND key IN ({marks})"
+        found.update(connection.execute(statement, part).fetchall())
     return found
 
 

@@ -87,22 +87,28 @@ class PredictionCache:
     def get_many(self, keys: Sequence[bytes]) -> Found:
         """Look keys up, and check the digest of each prediction that is there."""
         with self._connected() as connection:
-            kept = bulk.read_many(connection, self.folder, keys)
+            kept = bulk.read_many(connection, keys)
         outputs: dict[bytes, bytes] = {}
         broken = []
-        sha256 = hashlib.sha256
+        begin = hashlib.sha256().copy
         for key, value in kept.items():
-            # What unseal does, without a call for each: this loop is half of a cached prediction.
-            if type(value) is bytes and sha256(key + value[32:]).digest() == value[:32]:
-                outputs[key] = value[value.find(b"\n", 32) + 1 :]
-            else:
-                broken.append(key)
+            # What unseal does, without a call for each: this loop is a third of a cached prediction.
+            if type(value) is str:
+                value = bulk.read_file(self.folder, value)
+            if type(value) is bytes:
+                hasher = begin()
+                hasher.update(key + value[32:])
+                if hasher.digest() == value[:32]:
+                    outputs[key] = value[value.find(b"\n", 32) + 1 :]
+                    continue
+            broken.append(key)
         return Found(outputs, tuple(broken))
 
     def get(self, key: bytes) -> Prediction | None:
         """Give one prediction with its provenance; None where there is none that fits its digest."""
         with self._connected() as connection:
-            return unseal(key, bulk.read_many(connection, self.folder, [key]).get(key))
+            value = bulk.read_many(connection, [key]).get(key)
+        return unseal(key, bulk.read_file(self.folder, value) if isinstance(value, str) else value)
 
     def put_many(
         self,
