@@ -273,7 +273,7 @@ class Call:
                 ends.append(end)
             computed.write(b"\n".join(outputs) + b"\n")
 
-        ran = run_batch(self.target, self.predictor, self.parameters, batch, self.limits, self._tell, accept)
+        ran = run_batch(self.target, self.name, self.parameters, batch, self.limits, self._tell, accept)
         self.computed = batch.count
         self._provenance = provenance(self.device_class, ran.engine, seconds=ran.seconds, items=batch.count)
         self._tell(ItemsProgressed(self.count, self.count, self.cached))

@@ -22,6 +22,7 @@ from reprobuild.predict.parameters import CPU, fill_command
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.target import Target
 from reprobuild.recipe.predictors import Predictor
+from reprobuild.tree import NORMAL_TIME
 
 INPUT = "/in/input.jsonl"
 FILES = "/in/files"
@@ -71,7 +72,7 @@ def check_built(predictor: Predictor) -> None:
 
 def run_batch(
     target: Target,
-    predictor: Predictor,
+    name: str,
     parameters: Mapping[str, Any],
     batch: Batch,
     limits: Limits,
@@ -83,10 +84,12 @@ def run_batch(
     ``accept`` has had all of them if and only if this returns. Raises PredictionFailedError,
     RefusedFetchError, EngineError.
     """
+    predictor = target.predictor(name)
+    shown = f"{target.recipe}/{name}"
     text = fill_command(predictor, parameters, source=INPUT, destination=OUTPUT, device=CPU)
     with target.scratch("predict") as scratch:
         given, taken = scratch / "in", scratch / "out"
-        _stage(given, batch)
+        _stage(given, batch, scratch.stat().st_uid)
         taken.mkdir(mode=0o755)
         command = Command(
             argv=("/bin/sh", "-c", text),
@@ -101,26 +104,30 @@ def run_batch(
         engine = target.engine()
         with target.checkout() as checkout:
             result = engine.run(checkout, command, output=lambda line: tell(_line_told(line)))
-        _check_result(target, result, limits, tell)
-        _read_outputs(target, predictor, taken / "output.jsonl", batch, result, accept)
+        _check_result(shown, result, limits, tell)
+        _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)
     return Ran(result.seconds, engine.name)
 
 
-def _stage(folder: Path, batch: Batch) -> None:
-    """Lay the folder out that becomes ``/in``: readable by whatever user runs inside."""
+def _stage(folder: Path, batch: Batch, owner: int) -> None:
+    """Lay the folder out that becomes ``/in``: owned by the uid that is 0 inside, all of one normal time."""
     folder.mkdir(mode=0o755)
     with open(folder / "input.jsonl", "xb") as file:
         batch.records.seek(0)
         shutil.copyfileobj(batch.records, file, 1 << 20)
-    (folder / "input.jsonl").chmod(0o644)
-    folder.chmod(0o755)
-    if not batch.files:
-        return
-    files = folder / "files"
-    files.mkdir()
-    files.chmod(0o755)
-    for name, source in batch.files.items():
-        _copy_checked(source, files / name, name[:64])
+    made = [folder / "input.jsonl"]
+    if batch.files:
+        files = folder / "files"
+        files.mkdir()
+        for name, source in batch.files.items():
+            _copy_checked(source, files / name, name[:64])
+            made.append(files / name)
+        made.append(files)
+    for path in (*made, folder):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        if owner != os.geteuid():
+            os.chown(path, owner, owner)
+        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
 
 
 def _copy_checked(source: Path, copy: Path, expected: str) -> None:
@@ -128,7 +135,6 @@ def _copy_checked(source: Path, copy: Path, expected: str) -> None:
 
     try:
         shutil.copyfile(source, copy)
-        copy.chmod(0o644)
         with open(copy, "rb", buffering=0) as file:
             digest, _ = Digest.of_file(file)
     except OSError as error:
@@ -137,37 +143,36 @@ def _copy_checked(source: Path, copy: Path, expected: str) -> None:
         raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
 
 
-def _check_result(target: Target, result: Result, limits: Limits, tell: Tell) -> None:
+def _check_result(shown: str, result: Result, limits: Limits, tell: Tell) -> None:
     if result.timed_out:
         raise PredictionFailedError(
-            f"the predictor of {target.recipe} was ended after {limits.timeout:g} s{_tail(result)}"
+            f"the predictor {shown} was ended after {limits.timeout:g} s{_tail(result)}"
             if limits.timeout is not None
-            else f"the predictor of {target.recipe} ran out of time{_tail(result)}",
+            else f"the predictor {shown} ran out of time{_tail(result)}",
             "give it more time with --timeout, or fewer records at once",
         )
     if result.out_of_memory:
         raise PredictionFailedError(
-            f"the predictor of {target.recipe} ran out of memory{_tail(result)}",
+            f"the predictor {shown} ran out of memory{_tail(result)}",
             "give it more with --memory, or fewer records at once",
         )
     hosts = "; ".join(plain(line) for line in result.refused[:5])
     if result.exit_code and result.refused:
         raise RefusedFetchError(
-            f"the predictor of {target.recipe} reached for the network, which it does not have: {hosts}"
-            f"{_tail(result)}",
+            f"the predictor {shown} reached for the network, which it does not have: {hosts}{_tail(result)}",
             "pin what it fetches as a source of the recipe, url(…) or hub(…)",
         )
     if result.exit_code:
         raise PredictionFailedError(
-            f"the predictor of {target.recipe} ended with exit code {result.exit_code}{_tail(result)}",
-            f"reprobuild shell {target.recipe} opens a shell in its image",
+            f"the predictor {shown} ended with exit code {result.exit_code}{_tail(result)}",
+            f"reprobuild shell {shown.partition('/')[0]} opens a shell in its image",
         )
     if result.refused:
-        tell(Warned(f"the predictor of {target.recipe} reached for the network and coped without: {hosts}"))
+        tell(Warned(f"the predictor {shown} reached for the network and coped without: {hosts}"))
 
 
 def _read_outputs(
-    target: Target,
+    shown: str,
     predictor: Predictor,
     path: Path,
     batch: Batch,
@@ -176,13 +181,13 @@ def _read_outputs(
 ) -> None:
     def refuse(line: int, reason: str) -> PredictionFailedError:
         if line > batch.count:
-            return _failed(target, f"it wrote more than the {batch.count} records that it was given", result)
+            return _failed(shown, f"it wrote more than the {batch.count} records that it was given", result)
         return _failed(
-            target, f"its output for {batch.labels(line - 1)} (line {line} of {OUTPUT}): {reason}", result
+            shown, f"its output for {batch.labels(line - 1)} (line {line} of {OUTPUT}): {reason}", result
         )
 
     count = 0
-    with _open_output(target, path, result) as file:
+    with _open_output(shown, path, result) as file:
         for chunk in read_chunks(file, Fields(predictor.outputs), refuse):
             count += len(chunk)
             if count > batch.count:
@@ -190,27 +195,27 @@ def _read_outputs(
             accept(chunk)
     if count < batch.count:
         raise _failed(
-            target,
+            shown,
             f"it wrote {count} of {batch.count} outputs; the first that is missing is that for "
             f"{batch.labels(count)}",
             result,
         )
 
 
-def _open_output(target: Target, path: Path, result: Result) -> BinaryIO:
+def _open_output(shown: str, path: Path, result: Result) -> BinaryIO:
     """Open what the command left, following no link and waiting for no pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        raise _failed(target, f"it ended well, and wrote no {OUTPUT}", result) from None
+        raise _failed(shown, f"it ended well, and wrote no {OUTPUT}", result) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _failed(target, f"{OUTPUT} is no plain file", result)
+        raise _failed(shown, f"{OUTPUT} is no plain file", result)
     return open(descriptor, "rb")
 
 
-def _failed(target: Target, what: str, result: Result) -> PredictionFailedError:
-    return PredictionFailedError(f"the predictor of {target.recipe} failed: {what}{_tail(result)}")
+def _failed(shown: str, what: str, result: Result) -> PredictionFailedError:
+    return PredictionFailedError(f"the predictor {shown} failed: {what}{_tail(result)}")
 
 
 def _tail(result: Result) -> str:
