@@ -165,21 +165,17 @@ def perform(
     return Outcome(result, recorded, b"".join(printed))
 
 
-def become(uid: int) -> None:
-    """Take a uid for good, where root is to be given up."""
+def main() -> None:
+    """Become an ordinary user, run what standard input asks for, and print what came of it."""
     # What is imported later may lie where only root can read.
     for name in ("encodings.ascii", "ctypes", "shutil", "reprobuild.engine.terminal"):
         importlib.import_module(name)
-    if uid != os.geteuid():
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
 
-
-def main() -> None:
-    """Become an ordinary user, run what standard input asks for, and print what came of it."""
+    uid = int(sys.argv[1])
     asked = json.load(sys.stdin)
-    become(int(sys.argv[1]))
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
     values: Mapping[str, Any] = asked["command"]
     command = Command(
         **{

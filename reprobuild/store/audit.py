@@ -19,11 +19,11 @@ from reprobuild.errors import CheckFailedError
 from reprobuild.events import Checked, Tell, ignore
 from reprobuild.store.blobs import BLOB_MODE, TIMES
 from reprobuild.store.disk import fresh_name, remove, trouble
-from reprobuild.store.gc import GRACE, changed, digests_of_listing
+from reprobuild.store.gc import GRACE, changed
 from reprobuild.store.hash_pool import Looks, hash_files
 from reprobuild.store.lay_out import restore
 from reprobuild.store.locks import acquire
-from reprobuild.store.realisations import SUFFIX, needed_blobs, needed_listings
+from reprobuild.store.realisations import SUFFIX, bodies_of_listing, needed_blobs, needed_listings
 from reprobuild.store.scratch import LOCK_SUFFIX, PARTIAL, TRASH, abandoned, reap
 from reprobuild.tree import Entry, Layer, Tree, TreeError
 
@@ -210,7 +210,7 @@ class _Audit:
             except TreeError as error:
                 yield Finding("listing", str(digest), where, f"makes no sense: {error.message}", _AGAIN)
                 continue
-            bodies = digests_of_listing(listing)
+            bodies = bodies_of_listing(listing)
             lost = [body for body in sorted(bodies) if not self._has(body)]
             if lost:
                 problem = f"{_count(lost)} that it names are missing: sha256:{lost[0]}"
@@ -245,9 +245,8 @@ class _Audit:
             return Finding("checkout", f"{name}/{path}", where, f"/{path} {problem}", _CHECKOUT)
 
         try:
-            linked = {path for path, _, _ in self._store.checkouts.links(name)}
+            self._store.checkouts.links(name)
         except (OSError, ValueError):
-            linked = set()
             yield Finding("checkout", name, where, "the list of its links is missing", _CHECKOUT)
         closed: set[str] = set()
         there = dict(_walk(where, closed))
@@ -261,12 +260,13 @@ class _Audit:
             problem = _entry_problem(entry, found, os.path.join(where, entry.path), self._owner())
             if problem:
                 yield finding(entry.path, problem)
-            elif entry.kind == "f" and entry.size and not self._is_blob(entry, found):
-                if entry.path in linked:
-                    yield finding(entry.path, "was replaced")
-                elif entry.mode & 0o400 or os.geteuid() == 0:
-                    assert entry.digest is not None
-                    to_hash[entry.path] = found.st_ino, entry.digest
+            elif (
+                entry.digest is not None
+                and entry.size
+                and (entry.mode & 0o400 or os.geteuid() == 0)
+                and not self._is_blob(entry.digest, found)
+            ):
+                to_hash[entry.path] = found.st_ino, entry.digest
         for path in there:
             yield finding(path, "does not belong there")
         ordered = sorted(to_hash, key=lambda path: to_hash[path][0])
@@ -274,13 +274,12 @@ class _Audit:
             if looks.digest != to_hash[path][1].hex:
                 yield finding(path, "has other bytes" if looks.digest else "cannot be read")
 
-    def _is_blob(self, entry: Entry, found: os.stat_result) -> bool:
+    def _is_blob(self, digest: Digest, found: os.stat_result) -> bool:
         """Tell whether a file is the blob itself, whose bytes were looked at already."""
         if found.st_nlink < 2:
             return False
-        assert entry.digest is not None
         try:
-            blob = os.stat(self._store.blobs.locate(entry.digest))
+            blob = os.stat(self._store.blobs.locate(digest))
         except FileNotFoundError:
             return False
         return (blob.st_dev, blob.st_ino) == (found.st_dev, found.st_ino)
@@ -401,7 +400,7 @@ def _forget_users(store: Store, lost: Digest) -> None:
         bodies: set[str] = set()
         for listing in needed_listings(record):
             with contextlib.suppress(CheckFailedError), store.blobs.open(listing) as file:
-                bodies.update(digests_of_listing(file.read()))
+                bodies.update(bodies_of_listing(file.read()))
         if lost in needed or lost.hex in bodies:
             store.realisations.remove(key)
 

@@ -114,7 +114,9 @@ class Checkouts:
         return self._store.lock_path(f"checkout-{name}")
 
     def discard(self, name: str) -> None:
-        """Remove a folder whose lease the caller holds exclusively."""
+        """Remove a folder whose lease the caller holds exclusively, if it is there."""
+        if not os.path.lexists(self._path(name)):
+            return
         trash = os.path.join(self._store.tmp, TRASH)
         try:
             from reprobuild.store.store import make_folder
@@ -258,14 +260,15 @@ class Checkouts:
         from reprobuild.store.store import make_folder
 
         folder = f"{self.folder}/{STACKS}"
-        draft = f"{self._store.tmp}/stack-{fresh_name()}"
         try:
             make_folder(folder, self._store.owner)
-            with open(draft, "x", encoding="ascii") as file:
-                file.write("\n".join([*names, _LAST_LINE]))
-                if self._store.owner is not None:
-                    os.fchown(file.fileno(), self._store.owner, self._store.owner)
-            os.replace(draft, f"{folder}/{key}")
+            with Scratch(self._store.tmp, "stack", self._store.owner) as scratch:
+                draft = scratch.make() + "/names"
+                with open(draft, "x", encoding="ascii") as file:
+                    file.write("\n".join([*names, _LAST_LINE]))
+                    if self._store.owner is not None:
+                        os.fchown(file.fileno(), self._store.owner, self._store.owner)
+                os.replace(draft, f"{folder}/{key}")
         except OSError as error:
             raise trouble(error, f"writing to {folder}") from error
 

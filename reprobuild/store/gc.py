@@ -8,7 +8,6 @@ store's lock, and deletes them after. What became needed in between stays. Knows
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass, field
 
@@ -17,12 +16,18 @@ from reprobuild.errors import CheckFailedError
 from reprobuild.store.checkouts import LINKS, STACKS
 from reprobuild.store.disk import fresh_name, remove, trouble
 from reprobuild.store.locks import acquire, try_acquire
-from reprobuild.store.realisations import needed_blobs, needed_listings, needed_records
+from reprobuild.store.realisations import (
+    bodies_of_listing,
+    files_of_listing,
+    needed_blobs,
+    needed_listings,
+    needed_records,
+)
 from reprobuild.store.scratch import LOCK_SUFFIX, PARTIAL, TRASH, abandoned, since
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any, Literal
 
     from reprobuild.store.store import Store
@@ -33,8 +38,6 @@ PARTIAL_GRACE = 7 * 24 * 3600.0
 """Seconds for which the first part of a download is kept."""
 BATCH = 1000
 """Files moved before others may have the store's lock."""
-
-_FILE_LINE = re.compile(rb"^f\t[0-7]+\t\d+:\d+\t(\d+)\t([0-9a-f]{64})\t", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,6 @@ def carry_out(store: Store, planned: GcPlan) -> GcPlan:
         raise trouble(error, f"removing from the store {store.path}") from error
 
 
-def digests_of_listing(listing: bytes) -> dict[str, int]:
-    """Give the file bodies that a tree's or layer's listing names: hex digits → size in bytes."""
-    return {match[2].decode(): int(match[1]) for match in _FILE_LINE.finditer(listing)}
-
-
 class _Marks:
     """What of a store is needed."""
 
@@ -140,7 +138,7 @@ class _Marks:
     def _bodies(self, digest: Digest) -> dict[str, int]:
         try:
             with self._store.blobs.open(digest) as file:
-                return digests_of_listing(file.read())
+                return bodies_of_listing(file.read())
         except CheckFailedError:
             return {}  # an audit names it
 
@@ -178,9 +176,7 @@ def _plan(store: Store, cutoff: float, now: float, all_checkouts: bool) -> GcPla
     ]
     checkouts = list(_idle_checkouts(store, marks, cutoff, all_checkouts))
     going = {victim.name for victim in checkouts}
-    for name in store.checkouts.names():
-        if name not in going:
-            marks.blobs.add(store.checkouts.tree_of(name).hex)  # its listing, for audits
+    marks.blobs.update(_listings_of_checkouts(store, going))
     kept = 0
     for name, found in _blob_stats(store):
         if name in marks.blobs or found.st_ctime >= cutoff:
@@ -188,6 +184,11 @@ def _plan(store: Store, cutoff: float, now: float, all_checkouts: bool) -> GcPla
         else:
             victims.append(Victim("blob", name, found.st_size))
     return GcPlan((*victims, *checkouts, *_leftovers(store, now)), cutoff, kept)
+
+
+def _listings_of_checkouts(store: Store, going: Collection[str] = ()) -> set[str]:
+    """Give the listings, as hex digits, by which an audit checks the folders that stay."""
+    return {store.checkouts.tree_of(name).hex for name in store.checkouts.names() if name not in going}
 
 
 def _idle_checkouts(store: Store, marks: _Marks, cutoff: float, everything: bool) -> Iterator[Victim]:
@@ -216,7 +217,7 @@ def _checkout_size(store: Store, name: str) -> int:
     """Give the bytes of what was copied into a checkout."""
     try:
         with store.blobs.open(store.checkouts.tree_of(name)) as file:
-            total = sum(int(match[1]) for match in _FILE_LINE.finditer(file.read()))
+            total = sum(size for _, size in files_of_listing(file.read()))
     except CheckFailedError:
         return 0
     return total - sum(size for _, size, _ in store.checkouts.links(name))
@@ -260,6 +261,13 @@ def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
     trash = os.path.join(store.tmp, TRASH, fresh_name())
     make_folder(trash, store.owner)
     gone: list[Victim] = []
+    # Before the blobs, since a checkout's listing is one.
+    for victim in planned.of_kind("checkout"):
+        lease = try_acquire(store.checkouts.lease_path(victim.name))
+        if lease is not None:
+            store.checkouts.discard(victim.name)
+            lease.close(remove=True)
+            gone.append(victim)
     todo = [victim for kind in ("realisation", "blob") for victim in planned.of_kind(kind)]
     marks: _Marks | None = None
     before: object = None
@@ -269,16 +277,11 @@ def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
             now = _fingerprint(store)
             if marks is None or now != before:
                 marks, before = _Marks(store, planned.cutoff), now
+                marks.blobs.update(_listings_of_checkouts(store))
             for victim in batch:
                 if _move(store, victim, planned.cutoff, marks, trash):
                     gone.append(victim)
             before = _fingerprint(store)
-    for victim in planned.of_kind("checkout"):
-        lease = try_acquire(store.checkouts.lease_path(victim.name))
-        if lease is not None:
-            store.checkouts.discard(victim.name)
-            lease.close(remove=True)
-            gone.append(victim)
     _forget_stacks(store)
     for victim in planned.of_kind("leftover"):
         path = os.path.join(store.path, victim.name)

@@ -30,12 +30,20 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def linkable(tree: Iterable[Entry]) -> dict[Digest, Entry]:
-    """Give what of a tree may be links: each digest with the first entry that has it."""
+    """Give what of a tree may be links: each digest with the first entry that has it.
+
+    What lies in a folder that its owner may not enter is not among them: it could not be looked after.
+    """
     found: dict[Digest, Entry] = {}
+    closed: set[str] = set()
     for entry in tree:
-        if entry.size >= LINK_SIZE and entry.mode == BLOB_MODE and not entry.capability:
+        if entry.kind == "d":
+            if not entry.mode & 0o100 or entry.path.rpartition("/")[0] in closed:
+                closed.add(entry.path)
+        elif entry.size >= LINK_SIZE and entry.mode == BLOB_MODE and not entry.capability:
             assert entry.digest is not None
-            found.setdefault(entry.digest, entry)
+            if entry.path.rpartition("/")[0] not in closed:
+                found.setdefault(entry.digest, entry)
     return found
 
 

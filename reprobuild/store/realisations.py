@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from reprobuild.digest import Digest
 from reprobuild.store.disk import trouble
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from reprobuild.store.store import Store
 
 SUFFIX = ".json"
+_FILE_LINE = re.compile(rb"^f\t[0-7]+\t\d+:\d+\t(\d+)\t([0-9a-f]{64})\t", re.MULTILINE)
 
 
 class Realisations:
@@ -90,6 +92,17 @@ def needed_records(record: Mapping[str, Any]) -> set[Digest]:
     """Give the keys of the records that a record says it was made with (``records``)."""
     named = record.get("records")
     return set(_digests(named if isinstance(named, list) else ()))
+
+
+def files_of_listing(listing: bytes) -> Iterator[tuple[str, int]]:
+    """Give hex digits and size of the body of each file of a tree's or layer's listing."""
+    for match in _FILE_LINE.finditer(listing):
+        yield match[2].decode(), int(match[1])
+
+
+def bodies_of_listing(listing: bytes) -> dict[str, int]:
+    """Give the bodies that a listing names: hex digits → size in bytes."""
+    return dict(files_of_listing(listing))
 
 
 def _digests(found: Any) -> Iterator[Digest]:

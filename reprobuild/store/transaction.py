@@ -20,7 +20,7 @@ from reprobuild.errors import OutsideError
 from reprobuild.store.blobs import BLOB_MODE, TIMES, missing
 from reprobuild.store.disk import FEW, sync_all, sync_paths, trouble, write_whole
 from reprobuild.store.locks import acquire
-from reprobuild.store.realisations import needed_blobs
+from reprobuild.store.realisations import bodies_of_listing, needed_blobs, needed_listings
 from reprobuild.store.scratch import Scratch
 
 TYPE_CHECKING = False
@@ -55,6 +55,9 @@ class Transaction:
         self._pending: dict[Digest, str] = {}
         self._records: dict[Digest, bytes] = {}
         self._needed: set[Digest] = set()
+        self._listings: set[Digest] = set()
+        self._safe: set[str] = set()
+        """Hex digits of blobs that are in the store and that gc leaves alone until this group ends."""
 
     def __enter__(self) -> Transaction:
         # Held from the beginning: it tells gc that what we find in the store is about to be used.
@@ -75,7 +78,7 @@ class Transaction:
 
     def has(self, digest: Digest) -> bool:
         """Tell whether a blob is in the store or in this group; if so, ``gc`` leaves it alone."""
-        return digest in self._pending or self._reuse(digest)
+        return digest in self._pending or digest.hex in self._safe or self._reuse(digest)
 
     def read(self, digest: Digest) -> bytes:
         """Give a small blob's bytes, of this group or of the store; raises as ``Blobs.read``."""
@@ -150,13 +153,14 @@ class Transaction:
     def record(self, key: Digest, record: Mapping[str, Any]) -> None:
         """Add a realisation: written when all blobs of the group are in the store.
 
-        At the end of the group MissingBlobError is raised if a blob that it names is nowhere.
+        At the end of the group MissingBlobError is raised if a blob that it needs is nowhere, be it
+        named by the record itself or by a listing that it names.
         """
         data = canonical(record) + b"\n"
-        needed = needed_blobs(record)
         with self._mutex:
             self._records[key] = data
-            self._needed |= needed
+            self._needed |= needed_blobs(record)
+            self._listings |= needed_listings(record)
 
     def _create(self) -> tuple[int, str]:
         if self._scratch is None:
@@ -194,6 +198,7 @@ class Transaction:
             return False
         except OSError as error:
             raise trouble(error, f"looking for {digest}") from error
+        self._safe.add(digest.hex)
         return True
 
     def _publish_blobs(self) -> None:
@@ -213,21 +218,32 @@ class Transaction:
             _sync(self._store, folders)
         except OSError as error:
             raise self._trouble(error) from error
+        self._safe.update(digest.hex for digest in self._pending)
         self._pending.clear()
 
     def _publish_records(self) -> None:
         if not self._records:
             return
-        unsettled = False
-        for digest in self._needed:
-            try:
-                changed = os.stat(self._blobs.locate(digest)).st_ctime
-            except FileNotFoundError:
-                raise missing(digest, "a record") from None
-            unsettled = unsettled or self._begun - SETTLED < changed < self._begun
         files = {self._store.realisations.locate(key): data for key, data in self._records.items()}
-        # Another process may have renamed a blob a moment ago and not have synced that yet.
-        write_synced(self._store, files, sync_first=unsettled)
+        # While we have this lock gc moves nothing, and afterwards it sees the records.
+        with acquire(self._store.lock_path("gc"), shared=True):
+            # Another process may have renamed a blob a moment ago and not have synced that yet.
+            write_synced(self._store, files, sync_first=self._check_needed())
+
+    def _check_needed(self) -> bool:
+        """Look whether all that the records need is there; tell whether some of it came a moment ago."""
+        needed = {digest.hex: "a record" for digest in self._needed}
+        for listing in self._listings:
+            with self._blobs.open(listing) as file:
+                needed.update(dict.fromkeys(bodies_of_listing(file.read()), f"the listing {listing}"))
+        unsettled = False
+        for digest, by in needed.items():
+            try:
+                changed = os.stat(f"{self._blobs.folder}/{digest[:2]}/{digest}").st_ctime
+            except FileNotFoundError:
+                raise missing(Digest(digest), by) from None
+            unsettled = unsettled or self._begun - SETTLED < changed < self._begun
+        return unsettled
 
     def _keep_what_is_finished(self) -> None:
         """After an exception: it must not be hidden by another."""

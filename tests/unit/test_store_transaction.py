@@ -15,7 +15,7 @@ from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import MissingBlobError
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
-from reprobuild.tree import NORMAL_TIME
+from reprobuild.tree import NORMAL_TIME, Layer, file
 
 KEY = Digest.of(b"a key")
 
@@ -99,6 +99,13 @@ def test_records_are_written_with_their_blobs(store: Store) -> None:
 def test_a_record_of_missing_blobs_is_refused(store: Store) -> None:
     with pytest.raises(MissingBlobError, match=str(KEY)), store.transaction() as group:
         group.record(KEY, {"kind": "run", "layer": str(KEY)})
+    assert store.realisations.get(KEY) is None
+
+
+def test_a_record_whose_listing_names_a_missing_body_is_refused(store: Store) -> None:
+    listing = Layer([file("a", KEY, 3)]).listing
+    with pytest.raises(MissingBlobError, match=KEY.hex), store.transaction() as group:
+        group.record(KEY, {"kind": "run", "layer": str(group.add_bytes(listing))})
     assert store.realisations.get(KEY) is None
 
 
