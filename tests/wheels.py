@@ -130,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
+    do_HEAD = do_GET  # noqa: N815 - as above
+
     def _named(self, index: Index, project: str) -> list[str]:
         return sorted(
             name for name in index.files if name.partition("-")[0].lower().replace("_", "-") == project
@@ -140,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""

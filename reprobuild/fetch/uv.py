@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 from reprobuild.errors import OutsideError, UpstreamError
 from reprobuild.fetch.python_index import PythonIndex
 
-PASSED_ON = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "netrc")
+PASSED_ON = (
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "netrc"),
+    *("uv_http_timeout", "uv_http_retries"),
+)
 """Variables that say how the network is reached, in either case; nothing else of the environment counts."""
 
 TIME_LIMIT = 900.0

@@ -1,0 +1,375 @@
+"""Wheels from an index to a tree: uv and real HTTP, with indexes on this machine and the configured one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from reprobuild import settings
+from reprobuild.build.place import wheels as place_wheels
+from reprobuild.digest import Digest
+from reprobuild.errors import (
+    CheckFailedError,
+    NotBuiltError,
+    OfflineError,
+    RecipeError,
+    ReprobuildError,
+    UpstreamError,
+)
+from reprobuild.events import Event, Note, ignore
+from reprobuild.fetch import wheels as fetch_wheels
+from reprobuild.fetch.download import fetch_all
+from reprobuild.lock import wheels as lock_wheels
+from reprobuild.lock.resolver import Context
+from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.steps import Wheels, wheels
+from reprobuild.store.store import Store
+from reprobuild.tree import Tree, file, overlay
+from tests.require import require
+from tests.wheels import Index, simple_index, wheel
+
+EMPTY = Digest.of(b"")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def image(store: Store, *paths: str, version: str = "3.11.2") -> Tree:
+    """A tree with Debian's Python of a version, as far as anybody looks; ``paths``: more empty files."""
+    minor = version.rpartition(".")[0]
+    status = f"Package: python{minor}-minimal\nVersion: {version}-6+deb12u8\n".encode()
+    with store.transaction() as group:
+        digest = group.add_bytes(status)
+        group.add_bytes(b"")
+    entries = [
+        file(f"usr/bin/python{minor}", EMPTY, 0, 0o755),
+        file(f"var/lib/dpkg/status.d/python{minor}-minimal", digest, len(status)),
+        *(file(path, EMPTY, 0) for path in paths),
+    ]
+    return overlay(Tree(), entries)
+
+
+def context(
+    store: Store,
+    index: str,
+    tree: Tree | None = None,
+    *,
+    offline: bool = False,
+    told: list[Event] | None = None,
+) -> Context:
+    flags = {"store": str(store.root), "python_index": index, "offline": offline}
+    return Context(
+        store=store,
+        settings=settings.load(flags, {"HOME": str(store.root)}, str(store.root)),
+        tell=ignore if told is None else told.append,
+        platform="linux/amd64",
+        tree=tree or image(store),
+        recipe_folder=store.root,
+    )
+
+
+def resolve(step: Wheels, store: Store, index: str, **more: object) -> tuple[Pin, ...]:
+    return lock_wheels.resolve(step, context(store, index, **more))  # type: ignore[arg-type]
+
+
+def names(pins: tuple[Pin, ...]) -> list[str]:
+    return [pin.name for pin in pins]
+
+
+APP = {
+    "app-1.0-py3-none-any.whl": wheel(
+        "app",
+        "1.0",
+        {"app/__init__.py": b"import dep\n"},
+        requires=[
+            "dep>=1",
+            "forwindows; sys_platform == 'win32'",
+            "forarm; platform_machine == 'aarch64'",
+            "fornew; python_version >= '3.12'",
+            "forpatch; python_full_version < '3.11.3'",
+        ],
+        entry_points="[console_scripts]\napp = app:main\n",
+    ),
+    "dep-1.0-py3-none-any.whl": wheel("dep", "1.0", {"dep.py": b"OLD = 1\n"}),
+    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl": wheel(
+        "dep", "2.0", {"dep.py": b"X = 1\n"}, is_pure=False
+    ),
+    "dep-2.0-cp311-cp311-win_amd64.whl": wheel("dep", "2.0", {"dep.py": b"W = 1\n"}),
+    "dep-2.0-py3-none-any.whl": wheel("dep", "2.0", {"dep.py": b"PURE = 1\n"}),
+    "forpatch-1.0-py3-none-any.whl": wheel("forpatch", "1.0", {"forpatch.py": b"P = 1\n"}),
+}
+RESOLVED = [
+    "app-1.0-py3-none-any.whl",
+    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl",
+    "forpatch-1.0-py3-none-any.whl",
+]
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    with simple_index(APP) as served:
+        yield served
+
+
+def test_versions_and_wheels_are_those_for_the_image(store: Store, index: Index) -> None:
+    pins = resolve(wheels("app"), store, index.url)
+    assert names(pins) == RESOLVED
+    assert pins[1].hashed == {"package": "dep", "version": "2.0"}
+    assert [(pin.size, pin.sha256) for pin in pins] == [
+        (len(APP[name]), Digest.of(APP[name])) for name in RESOLVED
+    ]
+
+
+def test_the_patch_level_of_the_image_s_python_counts(store: Store, index: Index) -> None:
+    pins = resolve(wheels("app"), store, index.url, tree=image(store, version="3.11.9"))
+    assert names(pins) == RESOLVED[:2]
+
+
+def test_pins_name_no_index_and_any_mirror_serves_them(store: Store, index: Index) -> None:
+    step = wheels("app")
+    pins = resolve(step, store, index.url)
+    assert "127.0.0.1" not in repr(pins)
+    with simple_index(APP, is_json=False) as mirror:
+        found = fetch_wheels.downloads(step, pins, context(store, mirror.url).settings)
+        fetched = fetch_all(store, found, tell=ignore)
+    assert [got.digest for got in fetched] == [pin.sha256 for pin in pins]
+    assert all(mirror.url.removesuffix("/simple") in url for one in found for url in one.urls)
+
+
+def test_what_was_fetched_is_placed(store: Store, index: Index) -> None:
+    step, tree = wheels("app"), image(store)
+    pins = resolve(step, store, index.url, tree=tree)
+    fetch_all(store, fetch_wheels.downloads(step, pins, context(store, index.url).settings), tell=ignore)
+    facts = place_wheels.facts(step, tree, store)
+    with store.transaction() as group:
+        placed = place_wheels.place(step, pins, facts, store, group)
+    found = {entry.path: entry for entry in placed.entries}
+    assert "usr/local/bin/app" in found
+    dep = found["usr/local/lib/python3.11/dist-packages/dep.py"]
+    assert dep.digest == Digest.of(b"X = 1\n")
+
+
+@pytest.mark.parametrize("is_json", [True, False], ids=["json", "html"])
+def test_an_index_without_sizes_and_digests_will_do(store: Store, is_json: bool) -> None:
+    with simple_index(APP, is_json=is_json, has_digests=False) as served:
+        pins = resolve(wheels("dep"), store, served.url)
+    assert [(pin.size, pin.sha256) for pin in pins] == [(len(APP[RESOLVED[1]]), Digest.of(APP[RESOLVED[1]]))]
+
+
+def folder_index(folder: Path, files: Mapping[str, bytes]) -> str:
+    for name, body in files.items():
+        project = folder / "simple" / name.partition("-")[0]
+        project.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(body)
+        with open(project / "index.html", "a") as page:
+            page.write(f'<a href="../../{name}#sha256={Digest.of(body).hex}">{name}</a>\n')
+    return str(folder / "simple")
+
+
+def test_a_folder_serves_without_the_network(store: Store, tmp_path: Path) -> None:
+    place = folder_index(tmp_path / "index", APP)
+    step = wheels("app")
+    pins = resolve(step, store, place, offline=True)
+    assert names(pins) == RESOLVED
+    found = fetch_wheels.downloads(step, pins, context(store, place, offline=True).settings)
+    assert [got.digest for got in fetch_all(store, found, tell=ignore, offline=True)] == [
+        pin.sha256 for pin in pins
+    ]
+
+
+DATES = {
+    "dep-1.0-py3-none-any.whl": "2020-05-01T23:59:59Z",
+    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl": "2021-05-01T00:00:00Z",
+    "dep-2.0-cp311-cp311-win_amd64.whl": "2021-05-01T00:00:00Z",
+    "dep-2.0-py3-none-any.whl": "2021-05-01T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("as_of", "version"),
+    [
+        ("2020-05-01", "1.0"),
+        ("2021-04-30", "1.0"),
+        ("2021-05-01", "2.0"),
+        ("20210430T235959Z", "1.0"),
+        ("20210501T000001Z", "2.0"),
+    ],
+)
+def test_as_of_takes_the_versions_of_that_day(store: Store, index: Index, as_of: str, version: str) -> None:
+    index.dates.update(DATES)
+    [pin] = resolve(wheels("dep", as_of=as_of), store, index.url)
+    assert pin.hashed["version"] == version
+
+
+def test_as_of_before_everything_says_what_is_missing(store: Store, index: Index) -> None:
+    index.dates.update(DATES)
+    with pytest.raises(RecipeError, match="dep"):
+        resolve(wheels("dep", as_of="2019-01-01"), store, index.url)
+
+
+@pytest.mark.parametrize("is_json", [True, False], ids=["json", "html"])
+def test_an_index_without_dates_cannot_answer_as_of(store: Store, is_json: bool) -> None:
+    with (
+        simple_index(APP, is_json=is_json) as served,
+        pytest.raises(UpstreamError, match=r"as_of=2021-01-01 needs to know when files were uploaded"),
+    ):
+        resolve(wheels("dep", as_of="2021-01-01"), store, served.url)
+
+
+def test_files_without_a_date_are_left_out_and_named(store: Store, index: Index) -> None:
+    index.dates["dep-1.0-py3-none-any.whl"] = DATES["dep-1.0-py3-none-any.whl"]
+    told: list[Event] = []
+    [pin] = resolve(wheels("dep", as_of="2022-01-01"), store, index.url, told=told)
+    assert pin.hashed["version"] == "1.0"
+    assert [event.text for event in told if isinstance(event, Note) and "left out" in event.text]
+
+
+SOURCE_ONLY = {"only-1.0.tar.gz": b"source", "only-0.9.tar.gz": b"source"}
+OTHER_PYTHON = {
+    "only-1.0-cp36-cp36m-manylinux1_x86_64.whl": wheel("only", "1.0", {"only.py": b""}),
+    "only-1.0-cp39-cp39-manylinux1_x86_64.whl": wheel("only", "1.0", {"only.py": b""}),
+    "only-2.0-py3-none-any.whl": wheel("only", "2.0", {"only.py": b""}),
+}
+OTHER_PLATFORM = {
+    "only-1.0-py3-none-win_amd64.whl": wheel("only", "1.0", {"only.py": b""}),
+    "only-1.0-py3-none-macosx_11_0_arm64.whl": wheel("only", "1.0", {"only.py": b""}),
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (SOURCE_ONLY, "only 1.0 is there as a source archive only; no other version"),
+        (
+            OTHER_PYTHON,
+            "only 1.0 has wheels for other Pythons only (cp36, cp39); "
+            "the nearest version with a wheel that fits is 2.0",
+        ),
+        (OTHER_PLATFORM, "only 1.0 has wheels for other platforms only (macosx_11_0_arm64, win_amd64)"),
+    ],
+    ids=["source", "Python", "platform"],
+)
+def test_a_requirement_without_a_wheel_says_what_there_is(
+    store: Store, files: Mapping[str, bytes], said: str
+) -> None:
+    with simple_index(files) as served, pytest.raises(RecipeError) as caught:
+        resolve(wheels("only==1.0"), store, served.url)
+    assert said in caught.value.message
+    assert "test_wheels.py:" in caught.value.message and "Python 3.11" in caught.value.message
+    assert "build=True" in caught.value.hint
+
+
+def test_versions_at_odds_are_explained_by_uv(store: Store) -> None:
+    files = {
+        "one-1.0-py3-none-any.whl": wheel("one", "1.0", {"one.py": b""}, requires=["three<2"]),
+        "two-1.0-py3-none-any.whl": wheel("two", "1.0", {"two.py": b""}, requires=["three>=2"]),
+        "three-1.0-py3-none-any.whl": wheel("three", "1.0", {"three.py": b""}),
+        "three-2.0-py3-none-any.whl": wheel("three", "2.0", {"three.py": b""}),
+    }
+    with simple_index(files) as served, pytest.raises(RecipeError) as caught:
+        resolve(wheels("one", "two"), store, served.url)
+    assert "no set of versions fits wheels one two" in caught.value.message
+    assert "three<2" in caught.value.message and "three>=2" in caught.value.message
+
+
+def test_a_package_that_is_nowhere_is_named(store: Store, index: Index) -> None:
+    with pytest.raises(RecipeError, match="the Python index has no package nowhere"):
+        resolve(wheels("nowhere"), store, index.url)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "said"),
+    [
+        (wheels("not a requirement"), RecipeError, "not a requirement"),
+        (wheels("dep @ file:///tmp/dep-1.0-py3-none-any.whl"), RecipeError, "an address has to be"),
+        (wheels("dep @ https://me:secret@host.example/dep-1.0-py3-none-any.whl"), RecipeError, "password"),
+        (wheels("dep", build=True), NotBuiltError, "build=True"),
+        (wheels("dep", python="3.9"), RecipeError, "the image has Python 3.11"),
+    ],
+    ids=["nonsense", "file", "password", "build", "another Python"],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_asked(
+    store: Store, index: Index, step: Wheels, error: type[ReprobuildError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        resolve(step, store, index.url)
+    assert index.asked == []
+
+
+def test_an_address_of_a_wheel_is_kept_in_the_pin(store: Store, index: Index) -> None:
+    address = index.url.replace("/simple", "/files/dep-1.0-py3-none-any.whl")
+    step = wheels(f"dep @ {address}")
+    [pin] = resolve(step, store, index.url)
+    assert pin.found == {"url": address} and pin.sha256 == Digest.of(APP["dep-1.0-py3-none-any.whl"])
+    [download] = fetch_wheels.downloads(step, [pin], context(store, "/nowhere").settings)
+    assert download.urls == (address,)
+
+
+def test_without_the_network_it_is_an_error_that_names_what_is_needed(store: Store, index: Index) -> None:
+    step = wheels("app")
+    pins = resolve(step, store, index.url)
+    before = len(index.asked)
+    with pytest.raises(OfflineError):
+        resolve(step, store, index.url, offline=True)
+    with pytest.raises(OfflineError) as caught:
+        fetch_wheels.downloads(step, pins, context(store, index.url, offline=True).settings)
+    assert all(name in caught.value.message for name in RESOLVED)
+    assert len(index.asked) == before
+
+
+def test_an_index_that_lost_a_file_or_has_another_is_an_error(store: Store, index: Index) -> None:
+    step = wheels("dep")
+    pins = resolve(step, store, index.url)
+    given = context(store, index.url).settings
+    index.files[RESOLVED[1]] = b"something else"
+    with pytest.raises(CheckFailedError, match=r"another file under the name dep-2\.0"):
+        fetch_wheels.downloads(step, pins, given)
+    del index.files[RESOLVED[1]]
+    with pytest.raises(UpstreamError, match=r"has no file dep-2\.0"):
+        fetch_wheels.downloads(step, pins, given)
+
+
+def test_an_index_that_does_not_answer_is_an_error_from_outside(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with simple_index({}) as served:
+        address = served.url
+    with pytest.raises(UpstreamError, match="the Python index does not answer"):
+        resolve(wheels("dep"), store, address)
+
+
+def test_uv_writes_nowhere_but_to_scratch(
+    store: Store, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/simple")
+    resolve(wheels("app"), store, index.url)
+    assert list(home.iterdir()) == []
+    left = [path for path in (store.root / "tmp").rglob("*") if "uv" in path.name or "cache" in path.name]
+    assert left == []
+
+
+def test_the_configured_index_serves(store: Store) -> None:
+    from reprobuild.fetch.http import is_network_cut
+
+    given = context(store, "")
+    step = wheels("six==1.16.0")
+    try:
+        pins = lock_wheels.resolve(step, given)
+        found = fetch_wheels.downloads(step, pins, given.settings)
+    except (OfflineError, UpstreamError) as error:
+        require("python-index", "there is no network" if is_network_cut() else error.message)
+        raise
+    assert names(pins) == ["six-1.16.0-py2.py3-none-any.whl"]
+    assert pins[0].sha256.hex == "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
+    assert pins[0].found == {}
+    [got] = fetch_all(store, found, tell=ignore)
+    assert (got.digest, got.size) == (pins[0].sha256, pins[0].size)
