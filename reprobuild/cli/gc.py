@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from reprobuild.cli.output import document, print_json, print_text
@@ -31,14 +33,18 @@ def command(session: Session, dry_run: bool, grace: float | None, checkouts: boo
     store = session.project().store
     seconds = GRACE if grace is None else grace * 3600
     planned = plan(store, grace=seconds, all_checkouts=checkouts)
+    swept = 0
     if not dry_run:
         planned = carry_out(store, planned)
         clear(str(store.root))
+        swept = _sweep_predictions(store.root, seconds)
     if session.json:
         victims = [
             {"kind": victim.kind, "name": victim.name, "size": victim.size} for victim in planned.victims
         ]
-        print_json(document(dry_run=dry_run, size=planned.size, kept=planned.kept, victims=victims))
+        print_json(
+            document(dry_run=dry_run, size=planned.size, kept=planned.kept, victims=victims, swept=swept)
+        )
         return 0
     counts = [(len(planned.of_kind(kind)), kind, plural) for kind, plural in KINDS]
     what = ", ".join(count_text(count, kind, plural) for count, kind, plural in counts if count)
@@ -50,5 +56,17 @@ def command(session: Session, dry_run: bool, grace: float | None, checkouts: boo
         lines += [
             f"  {victim.kind:11}  {size_text(victim.size):>9}  {victim.name}" for victim in planned.victims
         ]
+    if swept:
+        lines.append(f"files that no prediction names gone: {size_text(swept)}")
     print_text("\n".join(lines))
     return 0
+
+
+def _sweep_predictions(store: Path, age: float) -> int:
+    """Remove what writes that were cut off left among the predictions; give its bytes."""
+    from reprobuild.predict.cache import PredictionCache, cache_folder
+
+    if not (cache_folder(store) / "cache.db").exists():
+        return 0
+    with PredictionCache.open(store) as cache:
+        return cache.sweep(age=age)
