@@ -165,17 +165,21 @@ def perform(
     return Outcome(result, recorded, b"".join(printed))
 
 
-def main() -> None:
-    """Become an ordinary user, run what standard input asks for, and print what came of it."""
+def become(uid: int) -> None:
+    """Take a uid for good, where root is to be given up."""
     # What is imported later may lie where only root can read.
     for name in ("encodings.ascii", "ctypes", "shutil", "reprobuild.engine.terminal"):
         importlib.import_module(name)
+    if uid != os.geteuid():
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
 
-    uid = int(sys.argv[1])
+
+def main() -> None:
+    """Become an ordinary user, run what standard input asks for, and print what came of it."""
     asked = json.load(sys.stdin)
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+    become(int(sys.argv[1]))
     values: Mapping[str, Any] = asked["command"]
     command = Command(
         **{

@@ -145,3 +145,29 @@ def run(command: Sequence[str], *, input: bytes | None = None, env: dict[str, st
     found = subprocess.run(command, input=input, capture_output=True, check=False, timeout=300, env=env)
     assert found.returncode == 0, f"{' '.join(command)}\n{found.stderr.decode(errors='replace')}"
     return found.stdout.decode()
+
+
+@contextmanager
+def nginx(folder: Path, root: Path, *, location: str = "") -> Iterator[str]:
+    """Serve a folder with nginx; give its address. ``location``: more settings, ``limit_rate 1m;``."""
+    binary = program("nginx")
+    port = free_port()
+    kept = folder / "nginx"
+    kept.mkdir()
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = " ".join(f"{kind}_temp_path {kept}/{kind};" for kind in kinds)
+    user = "user root;" if os.geteuid() == 0 else ""
+    settings = kept / "nginx.conf"
+    settings.write_text(
+        f"daemon off; {user} pid {kept}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log {kept}/access.log; {paths}\n"
+        f"server {{ listen 127.0.0.1:{port}; root {root}; location / {{ {location} }} }} }}\n"
+    )
+
+    def is_up() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [str(binary), "-p", str(kept), "-c", str(settings), "-e", "stderr"]
+    with server("nginx", command, kept / "log", is_up):
+        yield f"http://127.0.0.1:{port}"

@@ -22,7 +22,7 @@ from reprobuild.events import Note, OutputLine, Warned
 from reprobuild.oci.bytecode import without_stale
 from reprobuild.recipe.derivation import ASSEMBLER, DerivedStep
 from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Recipe
+from reprobuild.recipe.recipe import Image, Recipe
 from reprobuild.recipe.steps import Apt, Files, Run, Wheels
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
@@ -166,16 +166,6 @@ class Assembler:
             }
         )
 
-    def command(self, step: Run) -> Command:
-        """Give the command of a ``run`` step in its world."""
-        return Command(
-            argv=step.command,
-            env={**self._world.env, **thread_environment(step.threads), **step.env},
-            workdir=step.workdir or self._world.workdir,
-            threads=step.threads,
-            owners=step.owners,
-        )
-
     def _run(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Layer:
         step = derived.step
         assert isinstance(step, Run)
@@ -187,7 +177,7 @@ class Assembler:
                 capture = StoreCapture(group)
                 result = self._project.engine.run(
                     checkout,
-                    self.command(step),
+                    run_command(step, self._world),
                     capture=capture,
                     output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
                 )
@@ -250,3 +240,14 @@ class Assembler:
     ) -> None:
         listing = group.add_bytes(layer.listing)
         group.record(key, {"kind": kind, "layer": str(listing), "blobs": [str(listing)], **more})
+
+
+def run_command(step: Run, world: Image) -> Command:
+    """Give the command of a ``run`` step as its image's world has it."""
+    return Command(
+        argv=step.command,
+        env={**world.env, **thread_environment(step.threads), **step.env},
+        workdir=step.workdir or world.workdir,
+        threads=step.threads,
+        owners=step.owners,
+    )

@@ -18,17 +18,13 @@ from typing import Literal
 
 from reprobuild.build.project import Project, host_platform
 from reprobuild.errors import ReprobuildError
+from reprobuild.store.file_system import NETWORK_FILE_SYSTEMS, file_system_of
 
 Status = Literal["ok", "warn", "missing"]
 
 LEAST_PYTHON = (3, 11)
 ENOUGH_SPACE = 5 * 1000**3
 """Bytes: a small model with its Debian and Python packages."""
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs")
-)
-"""Types in /proc/self/mountinfo on which locks or SQLite are not to be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +89,16 @@ def _space(project: Project) -> Finding:
 
 
 def _file_system(project: Project) -> Finding:
-    kind = file_system_of(project.settings.store, Path("/proc/self/mountinfo").read_text(errors="replace"))
+    kind = file_system_of(project.settings.store)
     if kind in NETWORK_FILE_SYSTEMS:
         return Finding(
             "file system",
             "warn",
-            f"the store is on {kind}, a network file system: slow, and locks between machines may not hold",
+            f"the store is on {kind}, a network file system: slow, and locks between machines may not hold; "
+            "predictions are kept on local disk, in the folder of caches",
             "put it on a local disk: REPROBUILD_STORE=DIR, or store = … in reprobuild.toml",
         )
     return Finding("file system", "ok", kind or "unknown")
-
-
-def file_system_of(path: str, mounts: str) -> str:
-    """Give the type of the file system that a path is on, from the text of ``mountinfo``."""
-    real = str(_existing(Path(path)).resolve())
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].replace("\\040", " ")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, rest.split()[0]
-    return kind
 
 
 def _sandbox(project: Project) -> Finding:

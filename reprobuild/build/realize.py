@@ -6,22 +6,63 @@ Knows nothing of how pins come about, nor of what a person sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
-from reprobuild.build.plan import make_plan
+from reprobuild.build.plan import make_plan, missing_downloads
 from reprobuild.build.project import Project
-from reprobuild.events import StepFinished, StepStarted
+from reprobuild.events import StepFinished, StepStarted, ignore
+from reprobuild.recipe.derivation import DerivedStep
 from reprobuild.recipe.predictors import Json
+from reprobuild.recipe.recipe import Recipe
 from reprobuild.tree import Layer, Tree
 
 if TYPE_CHECKING:
     from reprobuild.fetch.download import Download
+
+
+class Growth:
+    """A tree as it grows, step by step, telling of each."""
+
+    def __init__(self, project: Project, recipe: Recipe, folder: Path, *, told: int = 0) -> None:
+        """Begin with the empty tree; of the first ``told`` steps nothing is told."""
+        self.tree = Tree()
+        self.layers: list[Layer] = []
+        """Of the steps so far that changed anything, lowest first."""
+        self._project = project
+        self._recipe = recipe
+        self._assembler = Assembler(project, recipe, folder)
+        self._folder = folder
+        self._told = told
+        self._index = 0
+
+    def add(self, one: DerivedStep) -> Made:
+        """Make the next step, or recall it; what it pins is fetched if it is needed and missing."""
+        self._index += 1
+        name, index, title = self._recipe.name, self._index, one.step.title
+        count, tell = (
+            len(self._recipe.image.steps),
+            self._project.tell if self._index > self._told else ignore,
+        )
+        started = time.monotonic()
+        made = self._assembler.recall(one, self.tree)
+        if made is None:
+            fetch(self._project, missing_downloads(self._project, one, self._folder))
+        tell(StepStarted(name, index, count, title))
+        if made is None:
+            made = self._assembler.make(one, self.tree, self.layers)
+        status = "reused" if made.is_reused else "built"
+        tell(StepFinished(name, index, count, title, status, time.monotonic() - started))
+        self.tree = made.tree
+        if made.layer:
+            self.layers.append(made.layer)
+        return made
 
 
 def realize(
@@ -39,8 +80,11 @@ def realize(
     return realised
 
 
-def realise(project: Project, derived: Derived) -> Realised:
-    """Build a derivation's image if it is not in the store yet."""
+def realise(project: Project, derived: Derived, *, told: int = 0) -> Realised:
+    """Build a derivation's image if it is not in the store yet.
+
+    ``told``: how many of its first steps somebody has told of already.
+    """
     store, input_hash = project.store, derived.derivation.input_hash
     if (recalled := recall_image(store, input_hash)) is not None:
         return recalled
@@ -50,17 +94,19 @@ def realise(project: Project, derived: Derived) -> Realised:
             return recalled
         plan = make_plan(project, derived)
         fetch(project, plan.downloads)
-        made = list(build(project, derived))
-        layers = [(title, one.layer) for title, one in made if one.layer]
+        growth = Growth(project, derived.recipe, derived.folder, told=told)
+        made = [growth.add(one) for one in derived.steps]
+        titles = [one.step.title for one in derived.steps]
+        layers = [(title, one.layer) for title, one in zip(titles, made, strict=True) if one.layer]
         realised = write_image(
             store,
             derived,
             layers,
-            [key for _, one in made for key in one.records],
+            [key for one in made for key in one.records],
             engine=project.engine.name,
             isolation=project.engine.probe().name,
         )
-    status = ["reused" if one.is_reused else "built" for _, one in made if one.layer]
+    status = ["reused" if one.is_reused else "built" for one in made if one.layer]
     return replace(
         realised,
         layers=tuple(replace(layer, status=one) for layer, one in zip(realised.layers, status, strict=True)),
@@ -82,29 +128,3 @@ def fetch(project: Project, downloads: Sequence[Download]) -> None:
             offline=project.settings.offline,
             jobs=project.settings.jobs,
         )
-
-
-def build(project: Project, derived: Derived) -> Iterator[tuple[str, Made]]:
-    """Make or recall the steps of a derivation, one on another; everything pinned is in the store."""
-    assembler = Assembler(project, derived.recipe, derived.folder)
-    tree, layers = Tree(), list[Layer]()
-    for index, one in enumerate(derived.steps, start=1):
-        made = make_step(project, assembler, derived, index, tree, layers)
-        tree = made.tree
-        if made.layer:
-            layers.append(made.layer)
-        yield one.step.title, made
-
-
-def make_step(
-    project: Project, assembler: Assembler, derived: Derived, index: int, tree: Tree, layers: list[Layer]
-) -> Made:
-    """Make or recall one step (counted from 1), telling of it."""
-    one, count = derived.steps[index - 1], len(derived.steps)
-    name, title = derived.recipe.name, one.step.title
-    started = time.monotonic()
-    project.tell(StepStarted(name, index, count, title))
-    made = assembler.recall(one, tree) or assembler.make(one, tree, layers)
-    status = "reused" if made.is_reused else "built"
-    project.tell(StepFinished(name, index, count, title, status, time.monotonic() - started))
-    return made

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reprobuild.build.assemble import Assembler
+from reprobuild.build.assemble import run_command
 from reprobuild.build.derive import Derived
-from reprobuild.build.plan import missing_downloads
 from reprobuild.build.project import Project
-from reprobuild.build.realize import fetch, make_step
+from reprobuild.build.realize import Growth
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import UsageError
 from reprobuild.recipe.recipe import Image
 from reprobuild.recipe.steps import Run
-from reprobuild.tree import Layer, Tree
+from reprobuild.tree import Layer
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,14 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
     Raises UsageError where no step, or more than one, fits, and what building raises.
     """
     index = find_step(derived, which)
-    assembler = Assembler(project, derived.recipe, derived.folder)
-    tree, layers = Tree(), list[Layer]()
-    for number in range(1, index):
-        one = derived.steps[number - 1]
-        if assembler.recall(one, tree) is None:
-            fetch(project, missing_downloads(project, one, derived.folder))
-        made = make_step(project, assembler, derived, number, tree, layers)
-        tree = made.tree
-        if made.layer:
-            layers.append(made.layer)
+    growth = Growth(project, derived.recipe, derived.folder)
+    for one in derived.steps[: index - 1]:
+        growth.add(one)
     step = derived.steps[index - 1].step
     return BeforeStep(
         step.title,
-        tuple(layers),
-        assembler.command(step) if isinstance(step, Run) else _world(derived.recipe.image),
+        tuple(growth.layers),
+        run_command(step, derived.recipe.image) if isinstance(step, Run) else _world(derived.recipe.image),
     )
 
 

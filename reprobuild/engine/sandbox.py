@@ -252,7 +252,7 @@ class _Run:
                     select.select([self.init], [], [])
                 sandbox.process.wait()
                 return
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 continue
 
     def close(self) -> None:

@@ -267,7 +267,7 @@ class _Crew:
         failures: list[ReprobuildError] = []
         for url in download.urls:
             name = download.sha256.hex if download.sha256 else "url-" + Digest.of(url.encode()).hex
-            partial = Partial.open(self._store.partial(name), lambda: self._is_needed(download))
+            partial = Partial.open(self._store, name, lambda: self._is_needed(download))
             if partial is None:
                 assert download.sha256 is not None
                 size = self._store.blobs.size(download.sha256)
@@ -326,7 +326,7 @@ class _Crew:
         return failure
 
     def _transfer(self, url: str, download: Download, partial: Partial, watch: _Watch) -> Arrived:
-        from reprobuild.fetch.transfer import Arrived, transfer
+        from reprobuild.fetch.transfer import ATTEMPTS, ATTEMPTS_WITH_ANOTHER, Arrived, transfer
 
         if download.sha256 is not None and partial.size and partial.digest == download.sha256:
             watch.begin(partial.size)
@@ -338,8 +338,16 @@ class _Crew:
         if download.size is not None and partial.size >= download.size:
             partial.restart()
         most = None if download.size is None else 4 * download.size + SLACK
-        pinned = download.sha256 is not None
-        return transfer(self._http, url, partial, watch, size=download.size, is_pinned=pinned, most=most)
+        return transfer(
+            self._http,
+            url,
+            partial,
+            watch,
+            size=download.size,
+            is_pinned=download.sha256 is not None,
+            most=most,
+            attempts=ATTEMPTS if url == download.urls[-1] else ATTEMPTS_WITH_ANOTHER,
+        )
 
 
 class _Watch:

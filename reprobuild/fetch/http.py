@@ -343,7 +343,7 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
     """Say what a library's exception means in a sentence."""
     host = urlsplit(url).netloc
     cause: BaseException = error
-    while (inner := cause.__cause__ or getattr(cause, "reason", None)) and isinstance(inner, BaseException):
+    while inner := _inner(cause):
         cause = inner
     if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
         verification = isinstance(cause, ssl.SSLCertVerificationError)
@@ -360,6 +360,12 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
     if isinstance(error, ConnectTimeoutError | NewConnectionError):
         return UnreachableError(f"{url}: no connection to {host}: {_words(cause)}", network_is_cut=cut)
     return UnreachableError(f"{url}: {_words(cause)}", network_is_cut=cut)
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """Give the exception that urllib3 wrapped in another."""
+    candidates = (error.__cause__, getattr(error, "reason", None), *error.args)
+    return next((one for one in candidates if isinstance(one, BaseException)), None)
 
 
 def _words(error: BaseException) -> str:

@@ -3,12 +3,11 @@
 Knows nothing of HTTP beyond the two validators that it remembers, nor of what the bytes should be.
 
 A partial lies where ``Store.partial`` says, named after its pin or its address. Whoever opens it holds
-its lock, and hashes what is there before anything is added.
+the lock of that name until the store has the bytes, and hashes what is there before anything is added.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import OutsideError
+from reprobuild.store.locks import Lock, try_acquire
+from reprobuild.store.store import Store
 
 LOCK_SECONDS = 0.1
 """Between two looks at a partial that another process holds."""
@@ -30,10 +31,12 @@ class Stopped(BaseException):
 class Partial:
     """One growing file with its digest so far. Not for two threads at once."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Take a file that is open for reading and writing, and locked; hashes what is in it."""
+    def __init__(self, path: Path, lock: Lock) -> None:
+        """Take a file's place and the lock that goes with it; hashes what is there."""
         self.path = path
-        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._lock = lock
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = open(os.open(path, flags, 0o600), "r+b", buffering=0)  # noqa: SIM115 - close() does it
         self._hasher = hashlib.sha256()
         self.size = 0
         """Bytes so far."""
@@ -43,29 +46,25 @@ class Partial:
             self.size += count
 
     @classmethod
-    def open(cls, path: Path, is_needed: Callable[[], bool]) -> Partial | None:
-        """Open and lock a partial, waiting while another process holds it.
+    def open(cls, store: Store, name: str, is_needed: Callable[[], bool]) -> Partial | None:
+        """Open and lock a partial, waiting while another process or thread has it.
 
-        ``is_needed`` is asked again after each wait; None where it says no.
+        ``is_needed`` is asked when the lock is held, and after each wait; None where it says no.
         """
+        path = store.lock_path("fetch-" + name)
         waiting = threading.Event()
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                waiting.wait(LOCK_SECONDS)
-            else:
-                if _is_same(path, descriptor):
-                    if is_needed():
-                        return cls(path, descriptor)
-                    path.unlink(missing_ok=True)
-                    os.close(descriptor)
-                    return None
-                os.close(descriptor)
+        while (lock := try_acquire(path)) is None:
+            waiting.wait(LOCK_SECONDS)
             if not is_needed():
                 return None
+        try:
+            if is_needed():
+                return cls(store.partial(name), lock)
+        except BaseException:
+            lock.close(remove=True)
+            raise
+        lock.close(remove=True)
+        return None
 
     @property
     def digest(self) -> Digest:
@@ -124,20 +123,15 @@ class Partial:
         self.path = aside
 
     def discard(self) -> None:
-        """Remove the file, or what is left of it after the store took it, and let it go."""
+        """Remove what is left after the store took the file, and let it go."""
         self._notes.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
         """Let the file go; its bytes stay for the next time, if there are any."""
-        if not self.size and not self._file.closed and _is_same(self.path, self._file.fileno()):
+        if self._file.closed:
+            return
+        if not self.size:
             self.path.unlink(missing_ok=True)
         self._file.close()
-
-
-def _is_same(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+        self._lock.close(remove=True)

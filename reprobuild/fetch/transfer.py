@@ -20,6 +20,8 @@ from reprobuild.fetch.partial import Partial
 
 ATTEMPTS = 5
 """Times that one address is asked without a single new byte before it counts as failed."""
+ATTEMPTS_WITH_ANOTHER = 2
+"""The same, where there is another address to go to."""
 FIRST_DELAY = 0.5
 """Seconds before the second attempt; doubled for each further one."""
 LONGEST_DELAY = 60.0
@@ -82,6 +84,7 @@ def transfer(
     size: int | None,
     is_pinned: bool,
     most: int | None,
+    attempts: int = ATTEMPTS,
 ) -> Arrived:
     """Bring a body into its partial, going on from what is there.
 
@@ -93,10 +96,17 @@ def transfer(
         lambda: _ask(http, url, partial, watch, size=size, is_pinned=is_pinned, most=most),
         wait=watch.wait,
         progress=lambda: partial.size,
+        attempts=attempts,
     )
 
 
-def persist(ask: Callable[[], T], *, wait: Callable[[float], None], progress: Callable[[], int]) -> T:
+def persist(
+    ask: Callable[[], T],
+    *,
+    wait: Callable[[float], None],
+    progress: Callable[[], int],
+    attempts: int = ATTEMPTS,
+) -> T:
     """Ask until there is an answer, as long as asking again makes sense.
 
     ``progress``: bytes so far; whoever has more than before has all attempts again. Raises the last
@@ -117,8 +127,8 @@ def persist(ask: Callable[[], T], *, wait: Callable[[float], None], progress: Ca
                 raise
             failure, delay = error, error.delay
         attempt = 1 if progress() > before else attempt + 1
-        if attempt >= ATTEMPTS:
-            failure.message = f"{failure.message} (asked {ATTEMPTS} times)"
+        if attempt >= attempts:
+            failure.message = f"{failure.message} (asked {attempts} times)"
             failure.args = (failure.message,)
             raise failure
         if delay is None:

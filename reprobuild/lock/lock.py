@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprobuild.build.assemble import Assembler
 from reprobuild.build.derive import Derived, derived_step, join, lock_of
 from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
-from reprobuild.build.plan import missing_downloads
 from reprobuild.build.project import Project
-from reprobuild.build.realize import fetch, realise
+from reprobuild.build.realize import Growth, realise
 from reprobuild.errors import OfflineError, OutsideError, UsageError
 from reprobuild.events import Note
 from reprobuild.lock.kinds import resolver
@@ -27,7 +25,7 @@ from reprobuild.recipe.lockfile import LOCK_FILE, LayerOutput, Lock, Output, wri
 from reprobuild.recipe.pins import Pin
 from reprobuild.recipe.predictors import Json
 from reprobuild.recipe.steps import Step
-from reprobuild.tree import Layer, Tree
+from reprobuild.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def lock(
 
     pins = list(_walk(project, evaluated, pins_of))
     derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
-    realised = realise(project, derived)
+    realised = realise(project, derived, told=_last_source(evaluated))
     after = _joined(project, evaluated, before, derived, realised)
     path = evaluated.folder / LOCK_FILE
     text = write_lock(after)
@@ -102,25 +100,22 @@ def _walk(
     project: Project, evaluated: Evaluated, pins_of: Callable[[Step, Tree], tuple[Pin, ...]]
 ) -> Iterator[tuple[Pin, ...]]:
     """Build as far as the last source, asking for each one's pins when the tree below it is there."""
-    assembler = Assembler(project, evaluated.recipe, evaluated.folder)
-    tree, layers = Tree(), list[Layer]()
+    growth = Growth(project, evaluated.recipe, evaluated.folder)
     steps = evaluated.recipe.image.steps
     for step in steps:
         derived_step(step, (), evaluated.folder)  # what this release cannot build is refused first
-    last = max((index for index, step in enumerate(steps) if step.is_source), default=-1)
+    last = _last_source(evaluated)
     for index, step in enumerate(steps):
-        pins = pins_of(step, tree) if step.is_source else ()
-        if index >= last:
-            yield pins
-            continue  # nothing is resolved on what comes now
-        one = derived_step(step, pins, evaluated.folder)
-        if (made := assembler.recall(one, tree)) is None:
-            fetch(project, missing_downloads(project, one, evaluated.folder))
-            made = assembler.make(one, tree, layers)
-        tree = made.tree
-        if made.layer:
-            layers.append(made.layer)
+        pins = pins_of(step, growth.tree) if step.is_source else ()
+        if index < last:
+            growth.add(derived_step(step, pins, evaluated.folder))
         yield pins
+
+
+def _last_source(evaluated: Evaluated) -> int:
+    """Give the index of the last step that is a source: what is before it is built to resolve it."""
+    steps = evaluated.recipe.image.steps
+    return max((index for index, step in enumerate(steps) if step.is_source), default=0)
 
 
 def _resolve(project: Project, evaluated: Evaluated, step: Step, tree: Tree) -> tuple[Pin, ...]:

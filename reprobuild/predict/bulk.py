@@ -26,8 +26,8 @@ RAW = 1
 BINARY = 2
 """diskcache's mode of values that are files."""
 
-_VARIABLES = 8192
-"""Keys of one SELECT; SQLite allows 32766 since 3.32."""
+_VARIABLES = 8192 if sqlite3.sqlite_version_info >= (3, 32) else 999
+"""Keys of one SELECT: sqlite.org/limits.html, number 9."""
 
 _INSERT = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"

@@ -19,16 +19,7 @@ from pathlib import Path
 from reprobuild.errors import CheckFailedError, OutsideError
 from reprobuild.predict import bulk
 from reprobuild.predict.sealed import Prediction, seal, unseal
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    (
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"),
-        *("nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs"),
-        *("fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
-    )
-)
-"""Types in ``/proc/self/mountinfo`` on which processes of several machines share no memory, as SQLite's
-write-ahead log needs it (sqlite.org/wal.html)."""
+from reprobuild.store.file_system import is_network_file_system
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,34 +190,15 @@ def cache_folder(store: Path, environment: Mapping[str, str] = os.environ) -> Pa
 
     SQLite's write-ahead log needs memory that all users share, which no network file system gives.
     """
-    if not is_network_filesystem(store):
+    if not is_network_file_system(store):
         return store / "predictions"
     home = environment.get("HOME") or os.path.expanduser("~")
     caches = environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
     base = Path(caches)
-    if is_network_filesystem(base):
+    if is_network_file_system(base):
         base = Path(environment.get("TMPDIR") or "/tmp") / f"reprobuild-{os.getuid()}"
     name = hashlib.sha256(os.fsencode(store.absolute())).hexdigest()[:16]
     return base / "reprobuild" / f"predictions-{name}"
-
-
-def is_network_filesystem(path: Path, mountinfo: str = "/proc/self/mountinfo") -> bool:
-    """Whether a path, or its nearest parent that exists, lies on a file system of other machines."""
-    real = os.path.realpath(path)
-    try:
-        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.readlines()
-    except OSError:
-        return False
-    best, kind = "", ""
-    for line in lines:
-        # proc(5), /proc/pid/mountinfo: the mount point is field 5, the type follows " - ".
-        before, _, after = line.partition(" - ")
-        point = before.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-        below = real == point or real.startswith(point.rstrip("/") + "/")
-        if below and len(point) >= len(best):
-            best, kind = point, after.split(" ")[0]
-    return kind in NETWORK_FILE_SYSTEMS
 
 
 def _is_complete(folder: Path) -> bool:

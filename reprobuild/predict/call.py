@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, Literal, cast, get_args
 
 import orjson
 
-from reprobuild.errors import UsageError
+from reprobuild.errors import ReprobuildError, UsageError
 from reprobuild.events import ItemsProgressed, Note, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
@@ -164,7 +164,7 @@ class Call:
             places = misses.places
             batch = Batch(pending, len(misses.keys), misses.files, lambda index: label(places[index]))
             ends = self._compute(batch, computed)
-            self._keep_items(misses, computed, label)
+            self._keep(lambda cache: self._keep_items(cache, misses, computed, label))
             yield from _merged(answers, computed, ends, misses.order)
 
     def _take_misses(
@@ -198,19 +198,28 @@ class Call:
         answers.write(b"".join(lines))
         pending.write(b"".join(asked))
 
-    def _keep_items(self, misses: _Misses, computed: IO[bytes], label: Callable[[int], str]) -> None:
+    def _keep(self, keep: Callable[[PredictionCache], None]) -> None:
+        """Keep what was computed, where it may be; what can't be kept is still given out."""
         if self._cache is None or not self._writes:
             return
+        try:
+            keep(self._cache)
+        except ReprobuildError as error:
+            self._tell(Warned(f"outputs of {self._tag} are not kept: {error.message}", error.hint))
+
+    def _keep_items(
+        self, cache: PredictionCache, misses: _Misses, computed: IO[bytes], label: Callable[[int], str]
+    ) -> None:
         changed: list[int] = []
         computed.seek(0)
         first = 0
         for part in _parts(zip(misses.keys, computed, strict=True)):
             if not self._reads:
-                before = self._cache.get_many([key for key, _ in part]).outputs
+                before = cache.get_many([key for key, _ in part]).outputs
                 differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
                 changed += [misses.places[first + n] for n in differ]
             replace = not self._reads or not self._broken.isdisjoint(key for key, _ in part)
-            self._cache.put_many(part, self._provenance, tag=self._tag, replace=replace)
+            cache.put_many(part, self._provenance, tag=self._tag, replace=replace)
             first += len(part)
         self._tell_changed([label(place) for place in changed[:NAMED]], len(changed))
 
@@ -236,15 +245,17 @@ class Call:
                 yield known
                 return
             self._compute(Batch(pending, self.count, files, label), computed)
-            if self._cache is not None and self._writes:
-                computed.seek(0)
-                output = computed.read()
-                before = {} if self._reads else self._cache.get_many([key]).outputs
-                replace = not self._reads or key in self._broken
-                self._cache.put_many([(key, output)], self._provenance, tag=self._tag, replace=replace)
-                if before.get(key, output) != output:
-                    self._tell_changed([f"the call of {self.count} records"], 1)
+            self._keep(lambda cache: self._keep_batch(cache, key, computed))
             yield from _blocks(computed)
+
+    def _keep_batch(self, cache: PredictionCache, key: bytes, computed: IO[bytes]) -> None:
+        computed.seek(0)
+        output = computed.read()
+        before = {} if self._reads else cache.get_many([key]).outputs
+        replace = not self._reads or key in self._broken
+        cache.put_many([(key, output)], self._provenance, tag=self._tag, replace=replace)
+        if before.get(key, output) != output:
+            self._tell_changed([f"the call of {self.count} records"], 1)
 
     def _look_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
         if self._cache is None or not self._reads:

@@ -237,7 +237,7 @@ def test_check_names_what_does_not_build_alike(project: Project, command: str, p
 
 
 def test_run_and_shell_see_the_image(project: Project) -> None:
-    assert project.call("run", "copier", "--", "tail", "-c", "5", "/opt/made/both").out == "word\n"
+    assert project.call("run", "copier", "--", "busybox", "tail", "-c", "5", "/opt/made/both").out == "word\n"
     assert project.call("run", "copier", "--", "sh", "-c", "exit 5", check=False).code == 5
 
 

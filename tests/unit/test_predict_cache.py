@@ -18,7 +18,7 @@ from reprobuild.canonical import canonical
 from reprobuild.errors import CheckFailedError, OutsideError
 from reprobuild.predict import bulk
 from reprobuild.predict.audit import audit_predictions
-from reprobuild.predict.cache import PredictionCache, cache_folder, is_network_filesystem
+from reprobuild.predict.cache import PredictionCache, cache_folder
 from reprobuild.predict.disk import open_diskcache
 from reprobuild.predict.sealed import instruction_set, provenance, seal, unseal
 
@@ -227,31 +227,6 @@ def test_folder_that_can_not_be_written_to(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutsideError, match="can't be used"):
         PredictionCache.open(tmp_path)
-
-
-MOUNTS = """\
-21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-22 21 0:20 / /home rw,relatime shared:2 - nfs4 server:/home rw
-23 22 8:2 / /home/local\\040disk rw,relatime - xfs /dev/sdb1 rw
-24 21 0:21 / /scratch rw - lustre mds@tcp:/scratch rw
-25 21 0:22 / /proc rw - proc proc rw
-"""
-
-
-@pytest.mark.parametrize(
-    "path, network",
-    [
-        ("/home/me/store", True),
-        ("/home", True),
-        ("/homes/me", False),
-        ("/home/local disk/store", False),
-        ("/scratch/me", True),
-        ("/var/lib", False),
-    ],
-)
-def test_network_file_systems(tmp_path: Path, path: str, network: bool) -> None:
-    (tmp_path / "mountinfo").write_text(MOUNTS)
-    assert is_network_filesystem(Path(path), str(tmp_path / "mountinfo")) is network
 
 
 def test_cache_is_in_the_store_on_local_disk(tmp_path: Path) -> None:

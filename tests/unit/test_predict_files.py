@@ -13,6 +13,7 @@ import pytest
 from reprobuild.errors import (
     InputError,
     NotBuiltError,
+    OutsideError,
     PredictionFailedError,
     RefusedFetchError,
     ReprobuildError,
@@ -20,7 +21,7 @@ from reprobuild.errors import (
 )
 from reprobuild.events import Event, Note, Warned
 from reprobuild.predict.cache import PredictionCache
-from reprobuild.predict.call import Options, Summary
+from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.files import predict_file
 from reprobuild.predict.runner import Limits
 from reprobuild.recipe.predictors import File, predictor
@@ -181,6 +182,22 @@ def test_tampered_prediction_is_computed_again_and_told(bench: Bench) -> None:
     assert (summary.cached, summary.computed) == (1, 1)
     assert "do not fit their own digests" in bench.told(Warned)[0].text
     assert bench.predict().cached == 2
+
+
+class FullCache(PredictionCache):
+    """A cache on a disk that is full."""
+
+    def put_many(self, *_: Any, **__: Any) -> None:
+        raise OutsideError("database or disk is full")
+
+
+@pytest.mark.parametrize("scope", ["item", "batch"])
+def test_what_can_not_be_kept_is_still_given_out(tmp_path: Path, scope: str) -> None:
+    bench = Bench(tmp_path, default=reverser(scope))
+    cache = FullCache(PredictionCache.open(bench.target.store).folder)
+    call = Call(bench.target, "default", Options(), bench.events.append, cache)
+    assert b"".join(call.answer([[b'{"text":"abc"}']], str)) == b'{"output":"cba"}\n'
+    assert bench.told(Warned)[0].text == "outputs of tutorial/default are not kept: database or disk is full"
 
 
 def test_input_is_checked_before_anything_starts(bench: Bench) -> None:

@@ -1,0 +1,171 @@
+"""Whatever ends the caller ends everything inside, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reprobuild.engine.protocol import Command
+from reprobuild.engine.sandbox import SandboxEngine
+from reprobuild.store.checkouts import Checkout
+from reprobuild.store.owner import choose_owner
+from tests.sandboxes import PROJECT, Sandboxes
+
+CALLER = """
+import os, signal, sys
+from pathlib import Path
+from reprobuild.engine.protocol import Command
+from reprobuild.engine.sandbox import SandboxEngine
+from reprobuild.store.checkouts import Checkout
+from reprobuild.store.owner import choose_owner
+from tests.sandboxes import become
+
+uid, home, marker = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+become(uid)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+command = Command(("/bin/sh", "-c", f"(trap '' HUP TERM INT; sleep {marker}) & echo begun; sleep {marker}"))
+try:
+    SandboxEngine(home / "scratch", choose_owner()).run(
+        Checkout((home / "root",)), command, output=lambda line: os.write(1, line)
+    )
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@contextmanager
+def caller(sandboxes: Sandboxes, marker: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that runs a long command, and go on when that has begun."""
+    uid = 0 if sandboxes.identity == "root" else sandboxes.uid
+    argv = [sys.executable, "-c", CALLER, str(uid), str(sandboxes.home), marker]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=PROJECT) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            assert wait_until(lambda: len(inside(marker)) == 2)
+            yield process
+        finally:
+            process.kill()
+
+
+def inside(marker: str) -> list[str]:
+    """Give the processes whose arguments hold a marker, the callers themselves left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:2] == [b"sleep", marker.encode()]:
+                found.append(entry.name)
+    return found
+
+
+def wait_until(is_so: Callable[[], bool]) -> bool:
+    """Give whether something comes to be so within a generous time."""
+    deadline = time.monotonic() + 20
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_so()
+
+
+def marker_of(number: int) -> str:
+    """Give a number of seconds that no other test sleeps."""
+    return f"{100_000 + os.getpid()}.{number}"
+
+
+ORDERLY = {"interrupt": (signal.SIGINT, 130), "terminate": (signal.SIGTERM, 143)}
+
+
+@pytest.mark.parametrize(("number", "code"), ORDERLY.values(), ids=ORDERLY)
+def test_an_orderly_end_leaves_nothing(sandboxes: Sandboxes, number: signal.Signals, code: int) -> None:
+    marker = marker_of(1)
+    with caller(sandboxes, marker) as process:
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert inside(marker) == []
+        assert os.listdir(sandboxes.home / "scratch") == []
+
+
+def test_a_kill_ends_everything_and_the_next_one_cleans_up(sandboxes: Sandboxes) -> None:
+    marker = marker_of(2)
+    with caller(sandboxes, marker) as process:
+        process.kill()
+        process.wait(20)
+        assert wait_until(lambda: not inside(marker))
+    assert os.listdir(sandboxes.home / "scratch")
+    assert sandboxes.shell("true").result.exit_code == 0
+    assert os.listdir(sandboxes.home / "scratch") == []
+
+
+def test_the_end_of_bubblewrap_itself_is_an_error(sandboxes: Sandboxes) -> None:
+    """Somebody else may kill it: the command is gone then, and that is no exit code of its own."""
+    if sandboxes.identity == "user" and os.geteuid() == 0:
+        pytest.skip("the caller is another process then")
+    caught: list[str] = []
+
+    def kill_when_begun(line: bytes) -> None:
+        for child in children_of(os.getpid()):
+            os.kill(child, signal.SIGKILL)
+
+    engine = SandboxEngine(sandboxes.home / "scratch", choose_owner())
+    try:
+        engine.run(
+            Checkout(sandboxes.lowers), Command(("/bin/sh", "-c", "echo; sleep 1000")), output=kill_when_begun
+        )
+    except Exception as error:  # noqa: BLE001 - the message is what matters
+        caught.append(str(error))
+    assert len(caught) == 1
+    assert "ended from outside by signal 9" in caught[0]
+    assert os.listdir(sandboxes.home / "scratch") == []
+
+
+def children_of(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(child) for one in children for child in one.read_text().split()]
+
+
+def test_a_sandbox_outlives_the_thread_that_another_was_started_in(sandboxes: Sandboxes) -> None:
+    if sandboxes.identity == "user" and os.geteuid() == 0:
+        pytest.skip("the caller is another process then")
+    engine = SandboxEngine(sandboxes.home / "scratch", choose_owner())
+    codes: dict[int, int] = {}
+
+    def one(number: int) -> None:
+        command = Command(("/bin/sh", "-c", f"sleep 0.{number}; exit {number}"))
+        codes[number] = engine.run(Checkout(sandboxes.lowers), command).exit_code
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == {number: number for number in range(1, 7)}
+    assert os.listdir(sandboxes.home / "scratch") == []
+
+
+def test_an_error_of_whoever_listens_ends_everything(sandboxes: Sandboxes) -> None:
+    if sandboxes.identity == "user" and os.geteuid() == 0:
+        pytest.skip("the caller is another process then")
+    marker = marker_of(3)
+
+    def listen(line: bytes) -> None:
+        raise ValueError("no more of this")
+
+    engine = SandboxEngine(sandboxes.home / "scratch", choose_owner())
+    with pytest.raises(ValueError, match="no more"):
+        engine.run(
+            Checkout(sandboxes.lowers), Command(("/bin/sh", "-c", f"echo; sleep {marker}")), output=listen
+        )
+    assert inside(marker) == []
+    assert os.listdir(sandboxes.home / "scratch") == []
