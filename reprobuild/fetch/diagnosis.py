@@ -23,6 +23,9 @@ HEAD = 64 * 1024
 MOST_UNPACKED = 4 * 1024 * 1024 * 1024
 """Bytes of a gzip file that are unpacked to compare what is inside."""
 
+MOST_SLIPS = 4
+"""Hex digits of a pin that may be wrong for it to count as mistyped."""
+
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _LFS = re.compile(
@@ -64,6 +67,7 @@ def diagnose(body: Body, expected: Digest, expected_size: int | None) -> list[st
         *_page(head, body),
         *_object_store(head),
         *_json(head, body),
+        *_slip(body, expected),
         *_other_algorithm(body, expected),
         *_truncated(body, head, expected_size),
         *_regenerated(body, head, expected),
@@ -126,6 +130,14 @@ def _json(head: bytes, body: Body) -> Iterator[str]:
         if key in value:
             yield f"this is a server's error as JSON, {key}: {printable(str(value[key]))}"
             return
+
+
+def _slip(body: Body, expected: Digest) -> Iterator[str]:
+    """Look whether the pin was mistyped: digests of other bytes agree in 4 of 64 digits, not in 60."""
+    wrong = sum(one != other for one, other in zip(body.digest.hex, expected.hex, strict=True))
+    if wrong <= MOST_SLIPS:
+        digits = "digit" if wrong == 1 else "digits"
+        yield f"the pin differs from what came in {wrong} of 64 {digits}: it was edited, or mistyped"
 
 
 def _other_algorithm(body: Body, expected: Digest) -> Iterator[str]:

@@ -67,6 +67,11 @@ CASES: dict[str, tuple[bytes, dict[str, object], str]] = {
         "an object store's error, AccessDenied: Access Denied",
     ),
     "JSON": (json.dumps({"error": "Invalid token"}).encode(), {}, "as JSON, error: Invalid token"),
+    "mistyped": (
+        TEXT,
+        {"expected": Digest(Digest.of(TEXT).hex.translate(str.maketrans("5", "6")))},
+        "of 64 digits: it was edited, or mistyped",
+    ),
     "sha3": (TEXT, {"expected": Digest(hashlib.sha3_256(TEXT).hexdigest())}, "the pin is their sha3-256"),
     "git blob": (TEXT, {"expected": git_blob(TEXT)}, "the pin is their sha256 as a git blob"),
     "cut short": (TEXT, {"announced": 2000}, "the body is cut off: 1,000 of 2,000 bytes came"),
