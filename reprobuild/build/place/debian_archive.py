@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from reprobuild.build.compression import unpacked
 from reprobuild.build.tar_reader import ArchiveError, Body, Member, Stream, read_tar
-from reprobuild.debian.control import Stanza, parse_stanza
+from reprobuild.debian.control import ControlError, Stanza, parse_stanza
 from reprobuild.recipe.pins import Pin
 from reprobuild.tree import Entry, directory, file, link
 
@@ -59,16 +60,8 @@ def unpack(archive: BinaryIO, pin: Pin, group: Transaction) -> Deb:
     """Read a ``.deb``; file bodies go into the group. Raises ArchiveError, naming the package's file."""
     try:
         return _unpack(archive, pin, group)
-    except (ArchiveError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ArchiveError(
-            f"{pin.name}: {error}", "the archive is damaged, although it is the one that was pinned"
-        ) from None
-    except Exception as error:
-        if type(error).__name__ in ("LZMAError", "ZstdError", "error"):
-            raise ArchiveError(f"{pin.name} does not unpack: {error}") from None
-        raise
+    except (ArchiveError, ControlError) as error:
+        raise ArchiveError(f"{pin.name}: {error.message}", error.hint) from None
 
 
 def _unpack(archive: BinaryIO, pin: Pin, group: Transaction) -> Deb:
@@ -85,9 +78,9 @@ def _unpack(archive: BinaryIO, pin: Pin, group: Transaction) -> Deb:
         size = int(digits)
         end = archive.tell() + size + size % 2
         if name.startswith("control.tar"):
-            control = _read_control(_decompressed(archive, size, name))
+            control = _read_control(_unpacked(archive, size))
         elif name.startswith("data.tar"):
-            entries = list(_read_data(_decompressed(archive, size, name), group, bodies))
+            entries = list(_read_data(_unpacked(archive, size), group, bodies))
             break
         archive.seek(end)
     if entries is None or "control" not in control:
@@ -100,8 +93,8 @@ def _unpack(archive: BinaryIO, pin: Pin, group: Transaction) -> Deb:
     return Deb(name, version, fields, control, entries, bodies)
 
 
-class _Bounded:
-    """The bytes of one member of an ``ar`` archive."""
+class _Part:
+    """The bytes of one member of an ``ar`` archive, as a file."""
 
     def __init__(self, archive: BinaryIO, size: int) -> None:
         self._archive = archive
@@ -112,35 +105,14 @@ class _Bounded:
         self._left -= len(data)
         return data
 
-    def readable(self) -> bool:
-        return True
+    def seek(self, offset: int, whence: int) -> int:
+        """Go back, as far as was just read."""
+        self._left -= offset
+        return self._archive.seek(offset, whence)
 
-    def seekable(self) -> bool:
-        return False
 
-
-def _decompressed(archive: BinaryIO, size: int, name: str) -> Stream:
-    member = cast(BinaryIO, _Bounded(archive, size))
-    compression = name.partition(".tar")[2]
-    if compression == ".xz":
-        import lzma
-
-        return cast(Stream, lzma.LZMAFile(member))
-    if compression == ".zst":
-        import zstandard
-
-        return cast(Stream, zstandard.ZstdDecompressor().stream_reader(member, read_across_frames=True))
-    if compression == ".gz":
-        import gzip
-
-        return cast(Stream, gzip.GzipFile(fileobj=member, mode="rb"))
-    if compression == ".bz2":
-        import bz2
-
-        return cast(Stream, bz2.BZ2File(member))
-    if compression == "":
-        return member
-    raise ArchiveError(f"its {name} is compressed in a way that is not known")
+def _unpacked(archive: BinaryIO, size: int) -> Stream:
+    return unpacked(cast(BinaryIO, _Part(archive, size)), size)
 
 
 def _read_control(stream: Stream) -> dict[str, bytes]:
