@@ -50,6 +50,6 @@ def parse_stanza(text: str) -> Stanza:
 
 def parse_stanzas(text: str) -> Iterator[Stanza]:
     """Read stanzas that empty lines separate; those without a field are left out."""
-    for block in re.split(r"\n[ \t]*\n", text):
+    for block in re.split(r"\n(?:[ \t]*\n)+", text):
         if fields := parse_stanza(block):
             yield fields

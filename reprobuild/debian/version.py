@@ -20,7 +20,7 @@ Operator = Literal["", "<<", "<=", "=", ">=", ">>"]
 Part = tuple[tuple[tuple[int, ...], int], ...]
 Key = tuple[int, Part, Part]
 
-_VERSION = re.compile(r"(?:([0-9]+):)?([A-Za-z0-9.+~:-]+)")
+_VERSION = re.compile(r"([0-9]+):([A-Za-z0-9.+~:-]+)|([A-Za-z0-9.+~-]+)")
 _RUNS = re.compile(r"([^0-9]*)([0-9]*)")
 _END = ((0,), 0)
 
@@ -35,9 +35,10 @@ def version_key(version: str) -> Key:
     found = _VERSION.fullmatch(version)
     if found is None or len(version) > LONGEST:
         raise VersionError(f"not a Debian version: {version[:LONGEST]!r}")
-    upstream, separator, revision = found[2].rpartition("-")
+    rest = found[2] or found[3]
+    upstream, separator, revision = rest.rpartition("-")
     if not separator:
-        upstream, revision = found[2], ""
+        upstream, revision = rest, ""
     return int(found[1] or 0), _part_key(upstream), _part_key(revision)
 
 
@@ -56,11 +57,14 @@ def satisfies(version: str, operator: Operator, bound: str) -> bool:
 
 
 def _part_key(text: str) -> Part:
-    """Runs of other characters and of digits by turns, closed by one mark that stands for the end."""
+    """Runs of other characters and of digits by turns, closed by marks that stand for the end.
+
+    Two, since a leading zero looks like one: ``0~a`` comes before ``0``.
+    """
     runs = [(_order(other), int(digits or 0)) for other, digits in _RUNS.findall(text)]
     while runs and runs[-1] == _END:
         runs.pop()
-    return (*runs, _END)
+    return (*runs, _END, _END)
 
 
 def _order(text: str) -> tuple[int, ...]:
