@@ -110,4 +110,4 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
     if getattr(step, "sha256", ""):
         mend += f', after writing sha256="{{got}}" at {place}'
     found = kinds.finder(step.kind).downloads(step, pins, project.settings)
-    return [replace(one, folder=folder, where=place, mend=one.mend or mend) for one in found]
+    return [replace(one, folder=one.folder or folder, where=place, mend=one.mend or mend) for one in found]

@@ -73,10 +73,10 @@ def _find(step: Wheels, pin: Pin, found: dict[str, list[IndexFile]], index: Pyth
     named = [file for file in found[_project(pin)] if file.name == pin.name]
     urls = [file.url for file in named if file.sha256 in (None, pin.sha256)]
     if urls:
-        # Without the network first: a folder of wheels beside an index is there to save traffic.
-        urls.sort(key=lambda url: not is_local(url))
+        # One without the network first: a folder of wheels beside an index is there to save traffic.
+        local = [url for url in urls if is_local(url)][:1]
         mirrored = (f"{mirror.rstrip('/')}/{quote(pin.name)}" for mirror in step.mirrors)
-        return (*mirrored, *dict.fromkeys(urls))
+        return (*local, *mirrored, *dict.fromkeys(url for url in urls if not is_local(url)))
     if named:
         raise CheckFailedError(
             f"{step.where}: the Python index has another file under the name {pin.name}\n"

@@ -9,6 +9,8 @@ import pytest
 
 from reprobuild import settings
 from reprobuild.build.place import wheels as place_wheels
+from reprobuild.build.plan import missing_downloads
+from reprobuild.build.project import Project
 from reprobuild.digest import Digest
 from reprobuild.errors import (
     CheckFailedError,
@@ -23,6 +25,7 @@ from reprobuild.fetch import wheels as fetch_wheels
 from reprobuild.fetch.download import fetch_all
 from reprobuild.lock import wheels as lock_wheels
 from reprobuild.lock.resolver import Context
+from reprobuild.recipe.derivation import derive_step
 from reprobuild.recipe.pins import Pin
 from reprobuild.recipe.steps import Wheels, wheels
 from reprobuild.store.store import Store
@@ -179,6 +182,14 @@ def test_a_folder_serves_without_the_network(store: Store, tmp_path: Path) -> No
     assert [got.digest for got in fetch_all(store, found, tell=ignore, offline=True)] == [
         pin.sha256 for pin in pins
     ]
+
+
+def test_a_build_fetches_from_a_folder_that_is_not_the_recipe_s(store: Store, tmp_path: Path) -> None:
+    place, step = folder_index(tmp_path / "index", APP), wheels("app")
+    pins = resolve(step, store, place)
+    project = Project(context(store, place).settings)
+    wanted = missing_downloads(project, derive_step(step, pins), tmp_path / "recipe")
+    assert [got.digest for got in fetch_all(store, wanted, tell=ignore)] == [pin.sha256 for pin in pins]
 
 
 DATES = {
