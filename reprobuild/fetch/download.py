@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,18 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from reprobuild.digest import Digest
-from reprobuild.errors import (
-    DigestMismatchError,
-    OfflineError,
-    OutsideError,
-    RecipeError,
-    ReprobuildError,
-    UpstreamError,
-)
+from reprobuild.errors import OutsideError, ReprobuildError, UpstreamError
 from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, Tell, Warned
+from reprobuild.fetch.failures import mismatch, refuse_offline, worst
+from reprobuild.fetch.local import copy_local
 from reprobuild.fetch.partial import Partial, Stopped
 
 if TYPE_CHECKING:
@@ -38,8 +31,6 @@ if TYPE_CHECKING:
     from reprobuild.fetch.transfer import Arrived
     from reprobuild.store.store import Store
 
-SHOWN = 10
-"""Downloads that an error names before it says how many more there are."""
 PROGRESS_SECONDS = 0.1
 SLACK = 64 * 1024 * 1024
 """Bytes beyond four times the pinned size that are taken to find out what came instead."""
@@ -111,34 +102,6 @@ def fetch_all(
         for fetched, indexes in zip(found, wanted.values(), strict=True):
             results.update(dict.fromkeys(indexes, fetched))
     return [results[index] for index in range(len(downloads))]
-
-
-def refuse_offline(missing: Sequence[Download], why: str) -> None:
-    """Raise OfflineError naming what is needed from where, if any of it needs the network."""
-    remote = [download for download in missing if _remote_urls(download)]
-    if not remote:
-        return
-    lines = [f"{why}, and {_count(len(remote))} needed from it:"]
-    for download in remote[:SHOWN]:
-        from reprobuild.fetch.http import plain
-
-        size = f" ({download.size:,} bytes)" if download.size is not None else ""
-        place = f", for {download.where}" if download.where else ""
-        lines.append(f"  {download.name}{size} from {plain(_remote_urls(download)[0])}{place}")
-    if len(remote) > SHOWN:
-        lines.append(f"  and {len(remote) - SHOWN} more")
-    raise OfflineError(
-        "\n".join(lines),
-        "run the same command once with the network, or copy the store of a machine that did",
-    )
-
-
-def _count(number: int) -> str:
-    return "1 file is" if number == 1 else f"{number} files are"
-
-
-def _remote_urls(download: Download) -> list[str]:
-    return [url for url in download.urls if not url.startswith("file:")]
 
 
 @dataclass(slots=True)
@@ -283,7 +246,7 @@ class _Crew:
             failures.append(failure)
             if getattr(failure, "network_is_cut", False):
                 break
-        self._shared.messages.put(_Finished(index, None, failure=_worst(download, failures)))
+        self._shared.messages.put(_Finished(index, None, failure=worst(download, failures)))
 
     def _is_needed(self, download: Download) -> bool:
         if self._shared.stop.is_set():
@@ -318,7 +281,7 @@ class _Crew:
             )
             self._shared.messages.put(_Finished(index, partial, fetched))
             return None
-        failure = _mismatch(download, url, arrived, partial)
+        failure = mismatch(download, url, arrived, partial)
         partial.set_aside()
         self._shared.messages.put(_Finished(index, partial))
         if url != download.urls[-1]:
@@ -332,7 +295,7 @@ class _Crew:
             watch.begin(partial.size)
             return Arrived("")
         if url.startswith("file:"):
-            _copy(url, download, partial, watch)
+            copy_local(url, download, partial, watch)
             return Arrived(url)
         assert self._http is not None
         if download.size is not None and partial.size >= download.size:
@@ -387,79 +350,3 @@ class _Watch:
         finally:
             with self._shared.lock:
                 self._shared.responses.discard(response)
-
-
-def _mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -> DigestMismatchError:
-    from reprobuild.fetch.diagnosis import Body, diagnose
-    from reprobuild.fetch.http import plain
-
-    assert download.sha256 is not None
-    body = Body(
-        path=partial.path,
-        digest=partial.digest,
-        size=partial.size,
-        url=url,
-        content_type=arrived.content_type,
-        announced=arrived.announced,
-    )
-    expected_size = f", {download.size:,} bytes" if download.size is not None else ""
-    place = f"{download.where}: " if download.where else ""
-    lines = [
-        f"{place}{download.name}: the bytes are not the pinned ones",
-        f"  from      {plain(url)}",
-        *([f"  which led to {arrived.url}"] if arrived.url not in ("", plain(url)) else []),
-        f"  expected  {download.sha256}{expected_size}",
-        f"  got       {partial.digest}, {partial.size:,} bytes (kept in the store)",
-        *(f"  {finding}" for finding in diagnose(body, download.sha256, download.size)),
-    ]
-    mend = download.mend or "if the new bytes are right, pin them: reprobuild lock NAME --update SOURCE"
-    return DigestMismatchError("\n".join(lines), mend.replace("{got}", partial.digest.hex))
-
-
-def _worst(download: Download, failures: list[ReprobuildError]) -> ReprobuildError:
-    """Give the failure to show of all addresses': wrong bytes say more than no bytes."""
-    place = f"{download.where}: " if download.where else ""
-    if not failures:
-        return UpstreamError(f"{place}{download.name} has no address to fetch it from")
-    chosen = next((error for error in failures if isinstance(error, DigestMismatchError)), failures[0])
-    if not isinstance(chosen, DigestMismatchError):
-        chosen.message = f"{place}{download.name}: {chosen.message}"
-    others = [error.message for error in failures if error is not chosen]
-    chosen.message = "\n".join([chosen.message, *(f"  also tried: {message}" for message in others)])
-    chosen.args = (chosen.message,)
-    return chosen
-
-
-def _copy(url: str, download: Download, partial: Partial, watch: _Watch) -> None:
-    """Read a file of the recipe's folder. Raises RecipeError for what is not there or leads outside."""
-    path = local_path(url, download.folder, download.where)
-    partial.restart()
-    with open(path, "rb", buffering=0) as file:
-        watch.begin(os.fstat(file.fileno()).st_size)
-        while chunk := file.read(1024 * 1024):
-            partial.write(chunk)
-            watch.progress(partial.size)
-
-
-def local_path(url: str, folder: Path | None, where: str) -> Path:
-    """Give the regular file that a ``file:`` address names: below the recipe's folder, links followed.
-
-    ``file:data/x.bin`` is relative to the folder. Raises RecipeError.
-    """
-    place = f"{where}: " if where else ""
-    if folder is None:
-        raise RecipeError(f"{place}{url}: only a recipe's own folder has files that can be fetched")
-    parts = urlsplit(url)
-    root = os.path.realpath(folder)
-    path = os.path.realpath(os.path.join(root, unquote(parts.path)))
-    if parts.netloc not in ("", "localhost") or not path.startswith(root + os.sep):
-        raise RecipeError(
-            f"{place}{url} leads outside the recipe's folder", "copy the file into the recipe's folder"
-        )
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise RecipeError(f"{place}{url}: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise RecipeError(f"{place}{url} is no regular file")
-    return Path(path)

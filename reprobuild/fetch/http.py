@@ -291,7 +291,7 @@ def _netrc(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         try:
             hosts = netrc.netrc(path).hosts
         except netrc.NetrcParseError as error:
-            raise UsageError(f"{path}: {error.msg}, line {error.lineno}", "mend that line") from None
+            raise UsageError(f"{path}: {error.msg}, near line {error.lineno}", "mend that line") from None
         except (OSError, UnicodeError):
             continue
         return {host: (login, password or "") for host, (login, _, password) in hosts.items()

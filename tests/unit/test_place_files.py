@@ -122,3 +122,30 @@ def test_what_a_folders_digests_notice(
     change(folder)
     after = folder_digests(str(folder))
     assert tuple(one != other for one, other in zip(before, after, strict=True)) == which
+
+
+def test_folders_that_hold_nothing_are_not_placed(folder: Path) -> None:
+    (folder / "src/empty/deeper").mkdir(parents=True)
+    (folder / "src/cache/__pycache__").mkdir(parents=True)
+    assert [entry.path for entry in digest_files(files("src", to="/a"), folder)] == [
+        "a",
+        "a/deep",
+        "a/deep/tool.sh",
+        "a/run.py",
+    ]
+
+
+def test_names_that_are_not_utf8_are_refused(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder / "src") + b"/caf\xe9")).write_text("")
+    with pytest.raises(RecipeError, match="is not UTF-8"):
+        digest_files(files("src", to="/a"), folder)
+
+
+def test_a_strangers_git_configuration_starts_nothing(folder: Path, tmp_path: Path) -> None:
+    require("git")
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", "-C", folder, *command], check=True)
+    marker = tmp_path / "started"
+    (folder / ".git/config").write_text(f"[core]\n\tfsmonitor = touch {marker}\n")
+    digest_files(files("src", to="/a"), folder)
+    assert not marker.exists()
