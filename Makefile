@@ -41,4 +41,6 @@ $(READY): pyproject.toml requirements-dev.txt
 	  echo 'hint: on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt --editable .
+	@# Compiled once, here: a warm start must not depend on who may write beside the sources later.
+	$(BIN)/python -m compileall -q reprobuild
 	@touch $@
