@@ -161,7 +161,7 @@ def test_keep_going_builds_the_others_and_ends_with_the_first_failure(project: P
     broken = project.folder / "recipes" / "broken"
     broken.mkdir()
     (broken / "recipe.py").write_text("1 / 0\n")
-    ended = project.run("realize", "--all", "--keep-going", "--json")
+    ended = project.run("realize", "broken", "hello", "--keep-going", "--json")
     answers = [json.loads(line) for line in ended.stdout.splitlines()]
     assert ended.returncode == 2
     assert answers[0]["error"]["exit_code"] == 2

@@ -81,7 +81,8 @@ def test_the_fast_lane_imports_nothing_heavy() -> None:
         "reprobuild.recipe.folder",
         "reprobuild.settings",
     )
-    code = f"import sys; before = set(sys.modules); import {', '.join(modules)}; print(*set(sys.modules) - before)"
+    taken = f"before = set(sys.modules); import {', '.join(modules)}; print(*set(sys.modules) - before)"
+    code = f"import sys; {taken}"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(found.stdout.split())
     assert imported.issuperset(modules)
