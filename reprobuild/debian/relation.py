@@ -13,7 +13,7 @@ from typing import cast
 from reprobuild.debian.version import Operator, satisfies, version_key
 from reprobuild.errors import CheckFailedError
 
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 
 _RELATION = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9+.-]*)(?::(?P<arch>[a-z0-9-]+))?\s*"
