@@ -187,9 +187,10 @@ def test_a_folder_serves_without_the_network(store: Store, tmp_path: Path) -> No
 def test_a_build_fetches_from_a_folder_that_is_not_the_recipe_s(store: Store, tmp_path: Path) -> None:
     place, step = folder_index(tmp_path / "index", APP), wheels("app")
     pins = resolve(step, store, place)
-    project = Project(context(store, place).settings)
+    empty = Store.open(tmp_path / "empty")
+    project = Project(context(empty, place).settings)
     wanted = missing_downloads(project, derive_step(step, pins), tmp_path / "recipe")
-    assert [got.digest for got in fetch_all(store, wanted, tell=ignore)] == [pin.sha256 for pin in pins]
+    assert [got.digest for got in fetch_all(empty, wanted, tell=ignore)] == [pin.sha256 for pin in pins]
 
 
 DATES = {
