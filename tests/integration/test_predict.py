@@ -34,7 +34,7 @@ def copier():
             "broken": predictor("cp {input} {output}; printf 'it is \\\\033[31mwrong\\\\n'; exit 7", **TEXT),
             "short": predictor("head -n 1 {input} > {output}", **TEXT),
             "slow": predictor("sleep 600; : {input} {output}", **TEXT),
-            "greedy": predictor("dd if=/dev/zero of=/dev/null bs=900M count=1; cp {input} {output}", **TEXT),
+            "greedy": predictor("dd if=/dev/zero of=/dev/null bs=900M count=1 && cp {input} {output}", **TEXT),
             "large": predictor("yes | head -c 20000000 > {output}; : {input}", **TEXT),
             "file": predictor(
                 "tr '{{}}' '  ' < {input} > /dev/null; for f in /in/files/*; do "
@@ -117,7 +117,7 @@ FAILURES: dict[str, tuple[str, tuple[str, ...], int, tuple[str, ...]]] = {
     "too few": ("short", (), 1, ("wrote 1 of 2 outputs", "line 2 of standard input")),
     "network": ("online", (), 3, ("copier/online reached for the network", "example.org")),
     "time": ("slow", ("--timeout", "1"), 1, ("was ended after 1 s", "--timeout")),
-    "memory": ("greedy", ("--memory", "50MB"), 1, ("ran out of memory", "--memory")),
+    "memory": ("greedy", ("--memory", "50MB"), 1, ("out of memory",)),
     "no JSON": ("large", (), 1, ("line 1 of standard input", "no JSON")),
     "a GPU": ("default", ("--device", "0"), 2, ("does not use a GPU",)),
 }
