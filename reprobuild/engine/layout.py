@@ -17,8 +17,9 @@ from reprobuild.engine import world
 from reprobuild.engine.bubblewrap import Mounts
 from reprobuild.engine.exchange import readable_input
 from reprobuild.engine.launcher import Places
-from reprobuild.engine.protocol import Command
-from reprobuild.tree import NORMAL_TIME
+from reprobuild.engine.protocol import ENVIRONMENT, Command
+
+_NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Layout:
     def _settle(self, path: Path) -> None:
         if self._owner is not None:
             os.chown(path, self._owner, self._owner)
-        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
+        os.utime(path, (_NORMAL_TIME, _NORMAL_TIME))
 
     def _files_on_top(self, top: Path, lowers: Sequence[Path]) -> bool:
         """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""

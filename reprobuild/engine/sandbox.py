@@ -8,7 +8,6 @@ the capture. Knows nothing of recipes, steps or stores.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reprobuild.engine import bubblewrap
-from reprobuild.engine.capture import capture_changes
 from reprobuild.engine.diagnosis import explain
 from reprobuild.engine.exchange import copy_out
 from reprobuild.engine.launcher import Sandbox
@@ -83,6 +81,8 @@ class SandboxEngine:
                 stack.enter_context(lent_terminal())
             result = run.go(stdin)
             if capture is not None:
+                from reprobuild.engine.capture import capture_changes
+
                 uid = os.getuid() if self.owner is None else self.owner
                 capture_changes(layout.upper, capture, ours=layout.ours, base_uid=uid)
             for left, to in layout.left:
@@ -227,12 +227,11 @@ class _Run:
         # bubblewrap writes an object in several pieces.
         *lines, self.said = (self.said + data).split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            if "child-pid" in said:
-                self.init_number = said["child-pid"]
-                self.init = os.pidfd_open(self.init_number)
-            elif "exit-code" in said:
-                self.exit_code = said["exit-code"]
+            if (said := _number(line, b"child-pid")) is not None:
+                self.init_number = said
+                self.init = os.pidfd_open(said)
+            elif (said := _number(line, b"exit-code")) is not None:
+                self.exit_code = said
         return True
 
     def _kill(self) -> None:
@@ -290,6 +289,13 @@ def environment(command: Command) -> dict[str, str]:
     """Give the whole environment of a command, sorted by name."""
     merged = {**ENVIRONMENT, **thread_environment(command.threads), **command.env}
     return dict(sorted(merged.items()))
+
+
+def _number(line: bytes, name: bytes) -> int | None:
+    """Read a number of bubblewrap's status, ``{ "exit-code": 0 }``: one object a line, plain names."""
+    _, _, rest = line.partition(b'"' + name + b'":')
+    digits = rest.replace(b"}", b",").partition(b",")[0].strip()
+    return int(digits) if digits else None
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
