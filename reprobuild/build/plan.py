@@ -16,6 +16,7 @@ from reprobuild.build.derive import Derived
 from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project
 from reprobuild.digest import Digest
+from reprobuild.errors import CheckFailedError
 from reprobuild.recipe.derivation import DerivedStep
 from reprobuild.recipe.predictors import Json
 from reprobuild.tree import Tree
@@ -99,15 +100,30 @@ def make_plan(project: Project, derived: Derived) -> Plan:
 def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> list[Download]:
     """Give the downloads of a step's pinned files that the store does not have.
 
-    ``folder``: the recipe's, where ``file:`` addresses lead and which errors name.
+    ``folder``: the recipe's, where ``file:`` addresses lead and which errors name. Raises
+    CheckFailedError for a pin whose size is not that of the bytes with its digest.
     """
     step = derived.step
-    pins = [pin for pin in derived.pins if not project.store.blobs.has(pin.sha256)]
+    blobs = project.store.blobs
+    place = f"{os.path.relpath(folder)}/{step.where}"
+    pins = []
+    for pin in derived.pins:
+        if not blobs.has(pin.sha256):
+            pins.append(pin)
+        elif blobs.size(pin.sha256) != pin.size:
+            raise wrong_size(f"{place}: {pin.name}", pin.size, blobs.size(pin.sha256), folder.name)
     if not pins:
         return []
-    place = f"{os.path.relpath(folder)}/{step.where}"
     mend = f"if the new bytes are right: reprobuild lock {folder.name} --update {step.kind}"
     if getattr(step, "sha256", ""):
         mend += f', after writing sha256="{{got}}" at {place}'
     found = kinds.finder(step.kind).downloads(step, pins, project.settings)
     return [replace(one, folder=one.folder or folder, where=place, mend=one.mend or mend) for one in found]
+
+
+def wrong_size(what: str, pinned: int, found: int, recipe: str) -> CheckFailedError:
+    """Give the error of a pin whose digest is right and whose size is not."""
+    return CheckFailedError(
+        f"{what}: the lock pins {pinned:,} bytes, and the bytes with the pinned digest are {found:,}",
+        f"restore recipe.lock from version control, or write it anew: reprobuild lock {recipe}",
+    )

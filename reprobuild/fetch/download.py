@@ -275,7 +275,8 @@ class _Crew:
         except OutsideError:
             partial.close()
             raise
-        if download.sha256 in (None, partial.digest):
+        is_pinned = download.sha256 is not None
+        if not is_pinned or (partial.digest == download.sha256 and download.size in (None, partial.size)):
             fetched = Fetched(
                 partial.digest, partial.size, arrived.url, arrived.moved_to, max(0, partial.size - before)
             )

@@ -61,6 +61,10 @@ def mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -
         content_type=arrived.content_type,
         announced=arrived.announced,
     )
+    if partial.digest == download.sha256:
+        findings = ["the digest is right, and the pinned size is not: the lock was edited, or mistyped"]
+    else:
+        findings = diagnose(body, download.sha256, download.size)
     expected_size = f", {download.size:,} bytes" if download.size is not None else ""
     place = f"{download.where}: " if download.where else ""
     lines = [
@@ -69,7 +73,7 @@ def mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -
         *([f"  which led to {arrived.url}"] if arrived.url not in ("", plain(url)) else []),
         f"  expected  {download.sha256}{expected_size}",
         f"  got       {partial.digest}, {partial.size:,} bytes (kept in the store)",
-        *(f"  {finding}" for finding in diagnose(body, download.sha256, download.size)),
+        *(f"  {finding}" for finding in findings),
     ]
     mend = download.mend or "if the new bytes are right, pin them: reprobuild lock NAME --update SOURCE"
     return DigestMismatchError("\n".join(lines), mend.replace("{got}", partial.digest.hex))

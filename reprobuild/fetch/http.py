@@ -356,7 +356,10 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
     no_way = isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
     cut = (unresolved or no_way) and is_network_cut()
     if unresolved:
-        return UnreachableError(f"{url}: no address is known for {host}", network_is_cut=cut)
+        known_not_to_exist = getattr(cause, "errno", None) == socket.EAI_NONAME
+        return UnreachableError(
+            f"{url}: no address is known for {host}", network_is_cut=cut, final=known_not_to_exist
+        )
     if isinstance(error, ConnectTimeoutError | NewConnectionError):
         return UnreachableError(f"{url}: no connection to {host}: {_words(cause)}", network_is_cut=cut)
     return UnreachableError(f"{url}: {_words(cause)}", network_is_cut=cut)

@@ -363,6 +363,12 @@ def test_wrong_bytes_are_shown_and_kept(server: Misbehaving, store: Store) -> No
     assert partials(store) == []
 
 
+def test_a_wrong_size_of_a_right_digest_is_no_right_pin(server: Misbehaving, store: Store) -> None:
+    server.answers["/f"] = [Answer(BODY)]
+    with pytest.raises(DigestMismatchError, match="the digest is right, and the pinned size is not"):
+        bring(store, wanted(f"{server.url}/f", size=len(BODY) + 1))
+
+
 def test_what_came_before_a_failure_is_in_the_store(server: Misbehaving, store: Store) -> None:
     server.answers["/f"] = [Answer(BODY)]
     with pytest.raises(UpstreamError):
