@@ -34,7 +34,7 @@ def copier():
             "broken": predictor("cp {input} {output}; printf 'it is \\\\033[31mwrong\\\\n'; exit 7", **TEXT),
             "short": predictor("head -n 1 {input} > {output}", **TEXT),
             "slow": predictor("sleep 600; : {input} {output}", **TEXT),
-            "greedy": predictor("dd if=/dev/zero of=/dev/null bs=900M count=1 && cp {input} {output}", **TEXT),
+            "greedy": predictor("dd if=/dev/zero of=/dev/null bs=1G count=1 && cp {input} {output}", **TEXT),
             "large": predictor("yes | head -c 20000000 > {output}; : {input}", **TEXT),
             "file": predictor(
                 "tr '{{}}' '  ' < {input} > /dev/null; for f in /in/files/*; do "
