@@ -16,12 +16,8 @@ from collections.abc import Collection
 from io import FileIO
 from pathlib import Path
 
-from reprobuild.engine.folders import FOLDER, open_file, open_folder
+from reprobuild.engine.folders import FOLDER, check_bounds, open_file, open_folder
 from reprobuild.engine.protocol import Capture, RawChange, RawKind
-from reprobuild.errors import BuildFailedError
-
-LONGEST_PATH = 4095
-"""PATH_MAX less the closing zero."""
 
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 _CAPABILITY = "security.capability"
@@ -31,8 +27,8 @@ def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str], bas
     """Give every change below an upper folder, parents before what is in them, names sorted.
 
     ours: paths of folders and files that the engine made for its mounts: left out where nothing came
-    into them. base_uid: the uid outside that is 0 inside. Raises BuildFailedError for a path that is
-    too long to be kept.
+    into them. base_uid: the uid outside that is 0 inside. Raises BuildFailedError for what is deeper,
+    longer or larger than ``folders`` allows.
     """
     root = os.open(upper, FOLDER)
     try:
@@ -54,10 +50,7 @@ class _Walk:
 
     def entry(self, parent: int, name: str, path: str) -> None:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if len(path) > LONGEST_PATH:
-            raise BuildFailedError(
-                f"the command made a path longer than {LONGEST_PATH} bytes: /{path[:200]}…"
-            )
+        check_bounds(path, found.st_size)
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFDIR:
             descriptor = open_folder(parent, name)

@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from reprobuild.engine.folders import FOLDER, open_file, open_folder
+from reprobuild.engine.folders import FOLDER, check_bounds, open_file, open_folder
 from reprobuild.errors import EngineError
 
 
@@ -45,37 +45,39 @@ def readable_input(source: Path, scratch: Path, owner: int | None) -> Path:
 def copy_out(left: Path, to: Path) -> None:
     """Copy plain files and folders that a command left to a folder of the host; all else stays behind.
 
-    The copies belong to the caller, with the modes that new files have.
+    The copies belong to the caller, with the modes that new files have. Raises BuildFailedError for
+    what is deeper, longer or larger than ``folders`` allows.
     """
     to.mkdir(parents=True, exist_ok=True)
     source = os.open(left, FOLDER)
     try:
         target = os.open(to, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _copy_folder(source, target)
+            _copy_folder(source, target, "")
         finally:
             os.close(target)
     finally:
         os.close(source)
 
 
-def _copy_folder(source: int, target: int) -> None:
+def _copy_folder(source: int, target: int, prefix: str) -> None:
     for name in sorted(os.listdir(source)):
         found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        check_bounds(prefix + name, found.st_size)
         if stat.S_ISDIR(found.st_mode):
-            _copy_inner_folder(source, target, name)
+            _copy_inner_folder(source, target, name, prefix)
         elif stat.S_ISREG(found.st_mode):
             _copy_file(source, target, name, executable=bool(found.st_mode & 0o100))
 
 
-def _copy_inner_folder(source: int, target: int, name: str) -> None:
+def _copy_inner_folder(source: int, target: int, name: str, prefix: str) -> None:
     inner = open_folder(source, name)
     try:
         with contextlib.suppress(FileExistsError):  # if it is no folder, opening it says so
             os.mkdir(name, 0o777, dir_fd=target)
         inner_target = os.open(name, FOLDER, dir_fd=target)
         try:
-            _copy_folder(inner, inner_target)
+            _copy_folder(inner, inner_target, f"{prefix}{name}/")
         finally:
             os.close(inner_target)
     finally:

@@ -83,11 +83,13 @@ class Sandbox:
         self._started = threading.Event()
         self._released = threading.Event()
         threading.Thread(target=self._live, name="reprobuild-sandbox", daemon=True).start()
-        try:
-            self._started.wait()
-        except BaseException:
-            self.release()
-            raise
+        self.interruption: BaseException | None = None
+        """What came while it was being started; whoever made this ends it and then raises that."""
+        while not self._started.is_set():
+            try:
+                self._started.wait()
+            except (KeyboardInterrupt, SystemExit) as interruption:
+                self.interruption = interruption
         if self._failure is not None:
             raise self._failure
 

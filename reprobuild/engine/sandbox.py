@@ -173,6 +173,8 @@ class _Run:
                 file.close()
             self.status = status
             try:
+                if sandbox.interruption is not None:
+                    raise sandbox.interruption
                 self._attend(sandbox, printed, block)
             except BaseException:
                 self._end_all(sandbox)
@@ -277,8 +279,8 @@ class _Run:
         if self.timed_out:
             return 128 + signal.SIGKILL
         message = "; ".join(self.lines.tail)
-        if "bwrap: execvp" in message:
-            return NOT_FOUND
+        if "bwrap: execvp" in message or (self.command.terminal and self.init is not None):
+            return NOT_FOUND  # on a terminal bubblewrap has said itself what is wrong
         if returned < 0:
             message = f"it was ended from outside by signal {-returned}"
         why, hint = explain(message.replace("bwrap: ", ""), self.layout.upper)

@@ -287,6 +287,21 @@ def test_nothing_is_left_behind(sandboxes: Sandboxes) -> None:
     assert list((sandboxes.home / "scratch").iterdir()) == []
 
 
+TRAPS = {
+    "deep": ("i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done", "200 deep"),
+    "large": ("dd if=/dev/zero of=large bs=1 count=1 seek=1000000000000 2>/dev/null", "too large"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), TRAPS.values(), ids=TRAPS)
+def test_what_nobody_honest_leaves_is_an_error(sandboxes: Sandboxes, text: str, message: str) -> None:
+    with pytest.raises(ReprobuildError, match=message):
+        sandboxes.shell(f"cd /var; {text}", capture=True)
+    with pytest.raises(ReprobuildError, match=message):
+        sandboxes.shell(f"cd /out; {text}", outputs={"/out": sandboxes.home / "trapped"})
+    assert list((sandboxes.home / "scratch").iterdir()) == []
+
+
 # What goes in and out.
 
 
