@@ -9,6 +9,7 @@ import copy
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -125,10 +126,16 @@ def root(load: Callable[[str], click.Command]) -> click.Group:
     return version(group)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """End as after Ctrl-C: whatever runs inside a sandbox is ended first, and nothing is left behind."""
+    raise KeyboardInterrupt
+
+
 def run(arguments: Sequence[str], load: Callable[[str], click.Command] = load_verb) -> int:
     """Run one call; give its exit code. No exception gets out of here."""
     session = Session()
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
         # Not click's own main(): it ends the process where output has no reader, and words errors itself.
         with root(load).make_context("reprobuild", list(arguments) or ["--help"], obj=session) as context:
             code = context.command.invoke(context)
