@@ -316,9 +316,12 @@ def _is_direct(host: str, excepted: str) -> bool:
 
 
 def _trust(environment: Mapping[str, str]) -> ssl.SSLContext:
+    from reprobuild.fetch.python_index import configured_certificates
+
     context = ssl.create_default_context()
+    given = {"PIP_CERT": configured_certificates(environment), **environment}
     for name in CA_VARIABLES:
-        path = environment.get(name)
+        path = given.get(name)
         if not path:
             continue
         try:

@@ -66,6 +66,15 @@ def python_index(setting: str, environment: Mapping[str, str]) -> PythonIndex:
     return PythonIndex((*first, *extra), not own, find_links, trusted, certificates)
 
 
+def configured_certificates(environment: Mapping[str, str]) -> str:
+    """Give the bundle that pip's configuration files name, if there is one; never raises."""
+    try:
+        path = _pip_options(environment).get("cert", "")
+    except UsageError:
+        return ""
+    return path if os.path.exists(path) else ""
+
+
 def _pip_options(environment: Mapping[str, str]) -> dict[str, str]:
     options: dict[str, str] = {}
     for path in _configuration_files(environment):

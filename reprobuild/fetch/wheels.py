@@ -134,8 +134,7 @@ class Pages:
         if self._http is None:
             from reprobuild.fetch.http import Http
 
-            trusted = {"PIP_CERT": self._index.certificates} if self._index.certificates else {}
-            self._http = Http({**os.environ, **trusted})
+            self._http = Http(os.environ)
         return self._http
 
     def _page(self, place: str, project: str) -> list[IndexFile]:

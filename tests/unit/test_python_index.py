@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reprobuild.errors import UsageError
-from reprobuild.fetch.python_index import PythonIndex, python_index, shown
+from reprobuild.fetch.python_index import PythonIndex, configured_certificates, python_index, shown
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
@@ -99,3 +99,18 @@ def test_a_file_that_is_broken_is_named(tmp_path: Path) -> None:
 
 def test_credentials_are_never_shown() -> None:
     assert shown(["https://user:secret@own.example/simple"]) == "https://own.example/simple"
+
+
+def test_downloads_trust_what_pip_s_files_name(tmp_path: Path) -> None:
+    file, bundle = tmp_path / "pip.conf", tmp_path / "ca.pem"
+    file.write_text(f"[global]\ncert = {bundle}\n")
+    given = {"PIP_CONFIG_FILE": str(file), "HOME": str(tmp_path)}
+    assert configured_certificates(given) == ""
+    bundle.write_text("")
+    assert configured_certificates(given) == str(bundle)
+
+
+def test_a_broken_file_stops_no_download(tmp_path: Path) -> None:
+    file = tmp_path / "broken.conf"
+    file.write_text("cert = without a section\n")
+    assert configured_certificates({"PIP_CONFIG_FILE": str(file), "HOME": str(tmp_path)}) == ""

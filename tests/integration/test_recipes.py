@@ -1,0 +1,79 @@
+"""The recipes of this repository, built from their locks and run: what their READMEs claim holds here."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from reprobuild.recipe.lockfile import LOCK_FILE
+from tests.projects import SOURCE, Project, require_sandbox
+from tests.require import require
+
+FOLDER = SOURCE / "recipes"
+RECIPES = sorted(path.parent.name for path in FOLDER.glob("*/recipe.py"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with copies of the recipes and one store, empty at first."""
+    folder = tmp_path_factory.mktemp("recipes")
+    require_sandbox(folder / "store")
+    shutil.copytree(FOLDER, folder / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "reprobuild.toml").touch()
+    return Project(folder, folder / "store")
+
+
+def realize(project: Project, recipe: str) -> dict[str, str]:
+    ended = project.call("realize", recipe, "--json", check=False)
+    if ended.code == 5:
+        require("registries", ended.err.strip().partition("\n")[0])
+    assert ended.code == 0, ended.err
+    made: dict[str, str] = ended.json if isinstance(ended.json, dict) else ended.json[0]
+    return made
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_comes_to_what_its_lock_says(project: Project, recipe: str) -> None:
+    made = realize(project, recipe)
+    lock = (FOLDER / recipe / LOCK_FILE).read_text()
+    assert made["image_id"] in lock and made["input_hash"] in lock
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_passes_its_examples_and_its_own_tests(project: Project, recipe: str) -> None:
+    realize(project, recipe)
+    tested = project.call("test", recipe, "--json").json
+    assert [one["problem"] for one in tested["examples"]] == [""] * len(tested["examples"])
+    assert tested["examples"] and tested["own_tests"] == "passed"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_where_it_is_from_and_how_far_it_was_replicated(recipe: str) -> None:
+    text = (FOLDER / recipe / "README.md").read_text()
+    for heading in ("## Inputs and outputs", "## Usage", "## Replication status"):
+        assert heading in text
+    for row in ("publication", "repository", "licence"):
+        assert f"\n| {row} |" in text
+    for level in ("regression", "correctness", "full test set", "approximately", "exactly"):
+        assert f"\n| {level}" in text
+
+
+def test_no_lock_names_a_server() -> None:
+    for recipe in RECIPES:
+        assert "://" not in (FOLDER / recipe / LOCK_FILE).read_text()
+
+
+def test_packages_are_seen_by_python_and_have_byte_code(project: Project) -> None:
+    realize(project, "post2018")
+    # What Debian has as a link into /etc is compiled at each start: it is a few lines.
+    script = (
+        "import importlib.metadata, os, sacrebleu.metrics, sys\n"
+        "print(importlib.metadata.version('sacrebleu'))\n"
+        "sources = [m for m in list(sys.modules.values()) if getattr(m, '__cached__', None)]\n"
+        "slow = [m.__name__ for m in sources if not os.path.exists(m.__cached__)]\n"
+        "print(len(sources) > 100, [name for name in slow if os.path.getsize(sys.modules[name].__file__)"
+        " and not os.path.islink(sys.modules[name].__file__)])\n"
+    )
+    ended = project.call("run", "post2018", "--", "python3", "-c", script)
+    assert ended.out.splitlines() == ["2.6.0", "True []"]
