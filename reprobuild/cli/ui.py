@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PAUSE = 5.0
-"""Seconds between two plain lines that say how far predictions are."""
+"""Seconds between two plain lines that say how far something is."""
+LARGE = 20_000_000
+"""Bytes from which on a download has a plain line of its own."""
 
 
 class Screen(Protocol):
@@ -61,6 +63,8 @@ def line_of(event: events.Event) -> str:
             return visible(f"warning: {text}" + (f"\nhint: {hint}" if hint else ""))
         case events.ItemsProgressed(done, count, cached):
             return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache"
+        case events.Checked(what, done, count):
+            return visible(f"checked {done:,} of {count:,} {what}")
         case _:
             return ""
 
@@ -86,13 +90,17 @@ class QuietScreen:
 
 
 class PlainScreen:
-    """Draws a line for what has been done; reads well in a log."""
+    """Draws a line for what has been done; reads well in a log.
+
+    Small downloads share a line, which is written when something else happens or some time has passed.
+    """
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._lock = threading.Lock()
         self._last = clock()
+        self._fetched: list[events.FetchFinished] = []
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -100,17 +108,35 @@ class PlainScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self._say_fetched()
 
     def tell(self, event: events.Event) -> None:
         """Write the event's line, if it has one."""
         with self._lock:
-            if isinstance(event, events.ItemsProgressed):
-                if self._clock() - self._last < PAUSE:
-                    return
-                self._last = self._clock()
-            if line := line_of(event):
+            if isinstance(event, events.FetchFinished) and event.size < LARGE:
+                self._fetched.append(event)
+                if self._is_time():
+                    self._say_fetched()
+            elif isinstance(event, events.ItemsProgressed | events.Checked) and not self._is_time():
+                return
+            elif line := line_of(event):
+                self._say_fetched()
                 print(line, file=self._stream, flush=True)
+
+    def _is_time(self) -> bool:
+        now = self._clock()
+        if now - self._last < PAUSE:
+            return False
+        self._last = now
+        return True
+
+    def _say_fetched(self) -> None:
+        if len(self._fetched) == 1:
+            print(line_of(self._fetched[0]), file=self._stream, flush=True)
+        elif self._fetched:
+            size = sum(event.size for event in self._fetched)
+            print(f"fetched {len(self._fetched)} files ({size_text(size)})", file=self._stream, flush=True)
+        self._fetched.clear()
 
 
 class LiveScreen:
@@ -191,6 +217,9 @@ class LiveScreen:
             case events.ItemsProgressed(done, count, cached):
                 shown = f"{done:,}/{count:,}" + (f" ({cached:,} cached)" if cached else "")
                 self._start("items", "predict", total=count, unit="items", amount=shown, completed=done)
+            case events.Checked(what, done, count):
+                shown = f"{done:,}/{count:,}"
+                self._start("check", f"check {what}", total=count, unit="items", amount=shown, completed=done)
             case events.Warned():
                 self._line(line_of(event), "yellow")
             case events.Note():

@@ -8,6 +8,7 @@ import pytest
 
 from reprobuild.cli.ui import LiveScreen, PlainScreen, QuietScreen, line_of, screen_for
 from reprobuild.events import (
+    Checked,
     Event,
     FetchFinished,
     FetchProgressed,
@@ -93,11 +94,31 @@ def test_reused_steps_say_no_time() -> None:
 
 
 def test_how_far_predictions_are_is_said_now_and_then() -> None:
-    stream, times = io.StringIO(), iter([0.0, 1.0, 6.0, 6.0, 7.0])
+    stream, times = io.StringIO(), iter([0.0, 1.0, 6.0, 7.0])
     screen = PlainScreen(stream, clock=lambda: next(times))
     for done in (10, 20, 30):
         screen.tell(ItemsProgressed(done, 1000, 5))
     assert stream.getvalue() == "20 of 1,000 items done, 5 from the cache\n"
+
+
+def test_small_downloads_share_a_line_and_large_ones_have_their_own() -> None:
+    stream = io.StringIO()
+    with PlainScreen(stream, clock=lambda: 0.0) as screen:
+        for number in range(3):
+            screen.tell(FetchFinished(f"{number}.deb", 500_000))
+        screen.tell(FetchFinished("model.bin", 1_300_000_000))
+        screen.tell(FetchFinished("4.deb", 1000))
+    assert stream.getvalue() == (
+        "fetched 3 files (1.5 MB)\nfetched model.bin (1.3 GB)\nfetched 4.deb (1.0 kB)\n"
+    )
+
+
+def test_how_far_an_audit_is_is_said_now_and_then() -> None:
+    stream, times = io.StringIO(), iter([0.0, 1.0, 6.0])
+    screen = PlainScreen(stream, clock=lambda: next(times))
+    screen.tell(Checked("blobs", 1000, 5000))
+    screen.tell(Checked("blobs", 2000, 5000))
+    assert stream.getvalue() == "checked 2,000 of 5,000 blobs\n"
 
 
 def test_a_quiet_screen_is_chosen_on_a_terminal_too() -> None:

@@ -1,0 +1,100 @@
+"""What verbs say, as goldens: help, plans, differences, findings. Reviewed as diffs (pytest --accept)."""
+
+from __future__ import annotations
+
+import click
+
+from reprobuild.build.image import Realised, RealisedLayer
+from reprobuild.build.plan import Plan, PlannedStep
+from reprobuild.cli import root
+from reprobuild.cli.lock import difference_lines
+from reprobuild.cli.output import table
+from reprobuild.cli.realize import plan_lines
+from reprobuild.cli.report import answer_of, reused
+from reprobuild.digest import Digest
+from reprobuild.fetch.download import Download
+from reprobuild.recipe.derivation import Difference
+from tests.golden import assert_golden
+
+HASH = Digest.of(b"a derivation")
+
+
+def test_options_of_every_verb() -> None:
+    found = {}
+    for name in root.VERBS:
+        command = root.load_verb(name)
+        options = (option for option in command.params if isinstance(option, click.Option))
+        arguments = [
+            one.make_metavar(click.Context(command))
+            for one in command.params
+            if isinstance(one, click.Argument)
+        ]
+        named = {" ".join(option.opts): option.help for option in options}
+        found[name] = {
+            "help": " ".join((command.help or "").split()),
+            "arguments": arguments,
+            "options": named,
+        }
+    assert_golden("screens/verbs", found)
+
+
+def plan(*actions: str, downloads: tuple[Download, ...] = ()) -> Plan:
+    steps = tuple(PlannedStep(f"step {number}", action) for number, action in enumerate(actions, 1))  # type: ignore[arg-type]
+    return Plan("tutorial", f"reprobuild/tutorial:1.0-{HASH.short}", HASH, steps, downloads)
+
+
+def download(name: str, size: int | None) -> Download:
+    return Download(
+        name=name, urls=("https://example.org/" + name,), sha256=Digest.of(name.encode()), size=size
+    )
+
+
+def test_plans() -> None:
+    fetched = (download("a.deb", 1_200_000), download("b", None))
+    plans = {
+        "nothing to do": plan("reuse", "reuse"),
+        "all": plan("build", "build unless equal", downloads=fetched),
+        "the last step": plan("reuse", "build"),
+    }
+    assert_golden("screens/plans", {name: plan_lines(value) for name, value in plans.items()})
+
+
+def test_results() -> None:
+    layer = RealisedLayer("apt bookworm python3", HASH, Digest.of(b"diff"), 2560, "built")
+    realised = Realised(
+        recipe="tutorial",
+        version="1.0",
+        tag=f"reprobuild/tutorial:1.0-{HASH.short}",
+        options={},
+        input_hash=HASH,
+        image_id=Digest.of(b"config"),
+        derivation=HASH,
+        layers=(layer,),
+        env={},
+        workdir="/app",
+        predictors={},
+        engine="sandbox",
+        isolation="sandbox (bubblewrap)",
+        fetched_bytes=31_700_000,
+        seconds=9.2,
+    )
+    answers = {"built": answer_of(realised.to_json()), "again": answer_of(reused(realised.to_json()))}
+    shown = {name: [one.json, one.text, one.summary] for name, one in answers.items()}
+    assert_golden("screens/results", shown)
+
+
+def test_differences() -> None:
+    found = [
+        Difference("apt.libc6.version", "2.36-9", "2.36-10"),
+        Difference("apt.libc6", None, {"name": "libc6.deb", "version": "2.36-9", "sha256": "ab" * 32}),
+        Difference("step 2 (run).command", ["/bin/sh", "-c", "make"], ["/bin/sh", "-c", "make -j2"]),
+        Difference("env.HOME", "", " spaced "),
+        Difference("workdir", "x" * 300, 3),
+    ]
+    assert_golden("screens/differences", difference_lines(found))
+    assert difference_lines(found * 10)[-1] == "  and 10 more"
+
+
+def test_tables_line_up() -> None:
+    assert table([("a", "bb", "c"), ("aaa", "b", "")]) == "a    bb  c\naaa  b"
+    assert table([]) == ""
