@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reprobuild.build import kinds
-from reprobuild.build.assemble import Assembler
+from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived
 from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project
@@ -46,6 +46,8 @@ class Plan:
     input_hash: Digest
     steps: tuple[PlannedStep, ...]
     downloads: tuple[Download, ...]
+    recalled: tuple[Made, ...] = ()
+    """What the first steps came to before, so that whoever carries the plan out need not look again."""
 
     @property
     def fetch_bytes(self) -> int:
@@ -73,6 +75,7 @@ class Plan:
 def make_plan(project: Project, derived: Derived) -> Plan:
     """Compare a derivation with what the store has. Changes nothing."""
     steps: list[PlannedStep] = []
+    recalled: list[Made] = []
     downloads: dict[Digest | None, Download] = {}
     tree: Tree | None = Tree()
     if recall_image(project.store, derived.derivation.input_hash) is not None:
@@ -83,6 +86,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
         made = None if tree is None else assembler.recall(one, tree)
         if made is not None:
             steps.append(PlannedStep(one.step.title, "reuse"))
+            recalled.append(made)
             tree = made.tree
             continue
         steps.append(PlannedStep(one.step.title, "build" if tree is not None else "build unless equal"))
@@ -94,6 +98,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
         derived.derivation.input_hash,
         tuple(steps),
         tuple(downloads.values()),
+        tuple(recalled),
     )
 
 

@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 class Growth:
     """A tree as it grows, step by step, telling of each."""
 
-    def __init__(self, project: Project, recipe: Recipe, folder: Path, *, told: int = 0) -> None:
-        """Begin with the empty tree; of the first ``told`` steps nothing is told."""
+    def __init__(
+        self, project: Project, recipe: Recipe, folder: Path, *, recalled: Sequence[Made] = (), told: int = 0
+    ) -> None:
+        """Begin with the empty tree.
+
+        ``recalled``: what the first steps are known to come to; of the first ``told`` steps nothing
+        is told.
+        """
         self.tree = Tree()
         self.layers: list[Layer] = []
         """Of the steps so far that changed anything, lowest first."""
@@ -39,6 +45,7 @@ class Growth:
         self._recipe = recipe
         self._assembler = Assembler(project, recipe, folder)
         self._folder = folder
+        self._recalled = recalled
         self._told = told
         self._index = 0
 
@@ -46,12 +53,11 @@ class Growth:
         """Make the next step, or recall it; what it pins is fetched if it is needed and missing."""
         self._index += 1
         name, index, title = self._recipe.name, self._index, one.step.title
-        count, tell = (
-            len(self._recipe.image.steps),
-            self._project.tell if self._index > self._told else ignore,
-        )
+        count = len(self._recipe.image.steps)
+        tell = self._project.tell if index > self._told else ignore
         started = time.monotonic()
-        made = self._assembler.recall(one, self.tree)
+        known = index <= len(self._recalled)
+        made = self._recalled[index - 1] if known else self._assembler.recall(one, self.tree)
         if made is None:
             fetch(self._project, missing_downloads(self._project, one, self._folder))
         tell(StepStarted(name, index, count, title))
@@ -94,7 +100,7 @@ def realise(project: Project, derived: Derived, *, told: int = 0) -> Realised:
             return recalled
         plan = make_plan(project, derived)
         fetch(project, plan.downloads)
-        growth = Growth(project, derived.recipe, derived.folder, told=told)
+        growth = Growth(project, derived.recipe, derived.folder, recalled=plan.recalled, told=told)
         made = [growth.add(one) for one in derived.steps]
         titles = [one.step.title for one in derived.steps]
         layers = [(title, one.layer) for title, one in zip(titles, made, strict=True) if one.layer]
