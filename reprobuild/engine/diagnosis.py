@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reprobuild.store.file_system import NETWORK_FILE_SYSTEMS, file_system_of
+
 OVERLAY_SINCE = (5, 11)
 
 IN_A_CONTAINER = (
     "start the container with: --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
     "--security-opt systempaths=unconfined (podman: unmask=ALL in place of the last)"
 )
-_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9p"})
 
 
 def explain(failure: str, scratch: Path, root: Path = Path("/")) -> tuple[str, str]:
@@ -65,8 +66,8 @@ def _overlays(failure: str, scratch: Path, root: Path) -> tuple[str, str]:
             f"Linux {release} has no overlays in user namespaces: 5.11 is the first that has",
             "use a newer kernel, or run as root in a machine of your own",
         )
-    kind = file_system_of(scratch, root)
-    if kind in _NETWORK_FILE_SYSTEMS or kind == "overlay":
+    kind = file_system_of(scratch, root / "proc/self/mounts")
+    if kind in NETWORK_FILE_SYSTEMS or kind == "overlay":
         return (
             f"what commands write can't lie on {kind} ({scratch})",
             "choose a folder on a local disk: export REPROBUILD_SCRATCH=/var/tmp",
@@ -88,24 +89,6 @@ def is_container(root: Path = Path("/")) -> bool:
     """Tell whether this is inside a container, as far as its usual marks tell."""
     marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
     return any((root / mark).exists() for mark in marks) or "container" in os.environ
-
-
-def file_system_of(path: Path, root: Path = Path("/")) -> str:
-    """Give the kind of the file system that a path is on (``ext4``), or ``""``."""
-    try:
-        lines = (root / "proc/self/mounts").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    best, kind = "", ""
-    text = str(path.resolve())
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) > 2:
-            point = fields[1].replace("\\040", " ")
-            inside = point == "/" or text == point or text.startswith(point + "/")
-            if inside and len(point) >= len(best):
-                best, kind = point, fields[2]
-    return kind
 
 
 def _setting(root: Path, name: str) -> str:

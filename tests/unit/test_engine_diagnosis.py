@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.engine.diagnosis import explain, file_system_of, is_container, kernel_version
+from reprobuild.engine.diagnosis import explain, is_container, kernel_version
 
 DENIED = "No permissions to create a new namespace, likely because the kernel does not allow it"
 
@@ -87,13 +87,3 @@ RELEASES = {
 @pytest.mark.parametrize(("release", "version"), RELEASES.items(), ids=RELEASES)
 def test_the_version_of_a_kernel_is_read(release: str, version: tuple[int, int]) -> None:
     assert kernel_version(release) == version
-
-
-def test_the_nearest_mount_counts(machine: Path) -> None:
-    write(
-        machine,
-        {"proc/self/mounts": "a / ext4 rw 0 0\nb /data\\040here xfs rw 0 0\nc /data tmpfs rw 0 0\n"},
-    )
-    assert file_system_of(Path("/data here/x"), machine) == "xfs"
-    assert file_system_of(Path("/data/x"), machine) == "tmpfs"
-    assert file_system_of(Path("/database"), machine) == "ext4"
