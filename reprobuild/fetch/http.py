@@ -15,6 +15,7 @@ import netrc
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Http:
         self._connections = connections
         self._trust = _trust(environment)
         self._proxies = _proxies(environment)
+        self._lock = threading.Lock()
         self._managers: dict[str, urllib3.PoolManager] = {}
         self._netrc = _netrc(environment)
 
@@ -187,9 +189,10 @@ class Http:
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
         if proxy and _is_direct((parts.hostname or "").lower(), self._proxies.get("no", "")):
             proxy = ""
-        if proxy not in self._managers:
-            self._managers[proxy] = self._make_manager(proxy)
-        return self._managers[proxy]
+        with self._lock:
+            if proxy not in self._managers:
+                self._managers[proxy] = self._make_manager(proxy)
+            return self._managers[proxy]
 
     def _make_manager(self, proxy: str) -> urllib3.PoolManager:
         if not proxy:

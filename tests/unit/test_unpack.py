@@ -276,6 +276,13 @@ def test_strip_that_leaves_nothing_is_an_error(store: Store) -> None:
         entries(store, tar(FILES), strip=5)
 
 
+def test_zip64(store: Store) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive, archive.open("ä/big", "w", force_zip64=True) as body:
+        body.write(b"x" * 5000)
+    assert contents(store, out.getvalue()) == {"ä/": "", "ä/big": b"x" * 5000}
+
+
 def test_windows_separators_become_ours(store: Store) -> None:
     data = zipped({"a\\b": b"x"})
     assert contents(store, patched(data, CENTRAL, 5, b"\0")) == {"a/": "", "a/b": b"x"}
