@@ -32,6 +32,9 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", "test", "tests", "lib2to3", "idlelib
 LARGEST_SOURCE = 16 * 1024 * 1024
 """Bytes; larger files are data in Python's clothes, and are left as they are."""
 
+LARGEST_RESULT = 256 * 1024 * 1024
+"""Bytes of byte code that one source may come to."""
+
 TIME_LIMIT = 1800.0
 """Seconds for all sources of a step."""
 
@@ -267,11 +270,11 @@ def _entries(batch: Batch, results: Path, group: Transaction) -> Iterator[Entry]
 
 def _unpack(packed: BinaryIO, count: int, interpreter: str) -> Iterator[tuple[int, bytes]]:
     """Read what one worker wrote: the image's Python did, so nothing of it is believed unseen."""
-    while head := packed.readline(64):
+    while head := packed.readline(32):
         index, _, size = head.partition(b" ")
         if not (index.isdigit() and size[:-1].isdigit() and size.endswith(b"\n") and int(index) < count):
             raise BuildFailedError(f"/{interpreter} of the image wrote something else than byte code")
-        body = packed.read(int(size))
+        body = packed.read(min(int(size), LARGEST_RESULT))
         if len(body) != int(size):
             raise BuildFailedError(f"/{interpreter} of the image wrote byte code that is cut off")
         yield int(index), body

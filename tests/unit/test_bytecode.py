@@ -197,8 +197,26 @@ def test_an_interpreter_that_fails_is_an_error_with_its_last_lines(store: Store)
 
 @pytest.mark.parametrize(
     "lie",
-    [b"1 3\nabc", b"0 30\nabc", b"-1 3\nabc", b"0 -3\nabc", b"0 3", b"nonsense\n", b"0 " + b"9" * 80 + b"\n"],
-    ids=["past the end", "cut off", "negative index", "negative size", "no line end", "nonsense", "endless"],
+    [
+        b"1 3\nabc",
+        b"0 30\nabc",
+        b"-1 3\nabc",
+        b"0 -3\nabc",
+        b"0 3",
+        b"nonsense\n",
+        b"0 " + b"9" * 80 + b"\n",
+        b"0 " + b"9" * 28 + b"\n",
+    ],
+    ids=[
+        "past the end",
+        "cut off",
+        "negative index",
+        "negative size",
+        "no line end",
+        "nonsense",
+        "endless",
+        "huge",
+    ],
 )
 def test_an_interpreter_that_lies_is_not_believed(store: Store, lie: bytes) -> None:
     tree = make_tree(store, {f"{LOCAL}/a.py": b"x = 1\n"})
