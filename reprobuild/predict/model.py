@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def load(
     device: str | int = CPU,
     engine: str | None = None,
     store: str | os.PathLike[str] | None = None,
-    recipes: str | os.PathLike[str] | None = None,
+    recipes: str | os.PathLike[str] | Sequence[str] | None = None,
     offline: bool | None = None,
     cache: CacheMode = "use",
     timeout: float | None = None,
@@ -55,14 +55,16 @@ def load(
     flags = {
         "engine": engine,
         "store": None if store is None else os.fspath(store),
-        "recipes": None if recipes is None else [os.fspath(recipes)],
+        "recipes": [os.fspath(recipes)] if isinstance(recipes, str | os.PathLike) else recipes,
         "offline": offline,
     }
-    project = Project(settings.load(flags, os.environ, os.getcwd()), tell)
+    found = settings.load(flags, os.environ, os.getcwd())
+    project = Project(found, tell)
     recipe, predictor = split_name(name)
     target = make_target(project, realize(project, recipe, options))
     made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory))
-    again = {**flags, "recipes": recipes if recipes is None else os.fspath(recipes)}
+    # What a pickle is loaded by means the same in a process with another working directory.
+    again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}
     arguments = {**again, "device": device, "cache": cache, "timeout": timeout, "memory": memory, **options}
     return Model(target, predictor, made, tell=tell, arguments=(name, arguments))
 
