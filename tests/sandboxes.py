@@ -94,7 +94,8 @@ class Sandboxes:
         """Run a shell text."""
         return self.run(replace(self.base, argv=("/bin/sh", "-c", text), **changes), capture=capture)
 
-    def _elsewhere(self, command: Command, *, capture: bool, stdin: bytes | None) -> Outcome:
+    def asked(self, command: Command, *, capture: bool = False, stdin: bytes | None = None) -> str:
+        """Write what this file's program reads."""
         asked = {
             "home": str(self.home),
             "lowers": [str(lower) for lower in self.lowers],
@@ -106,9 +107,12 @@ class Sandboxes:
             "capture": capture,
             "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
         }
+        return json.dumps(asked)
+
+    def _elsewhere(self, command: Command, *, capture: bool, stdin: bytes | None) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "tests.sandboxes", str(ordinary_uid())],
-            input=json.dumps(asked),
+            input=self.asked(command, capture=capture, stdin=stdin),
             capture_output=True,
             text=True,
             cwd=PROJECT,

@@ -23,25 +23,24 @@ _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 _CAPABILITY = "security.capability"
 
 
-def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str], base_uid: int) -> None:
+def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str]) -> None:
     """Give every change below an upper folder, parents before what is in them, names sorted.
 
     ours: paths of folders and files that the engine made for its mounts: left out where nothing came
-    into them. base_uid: the uid outside that is 0 inside. Raises BuildFailedError for what is deeper,
-    longer or larger than ``folders`` allows.
+    into them. Everything belongs to 0:0, since one uid is all that there is inside. Raises
+    BuildFailedError for what is deeper, longer or larger than ``folders`` allows.
     """
     root = os.open(upper, FOLDER)
     try:
-        _Walk(capture, frozenset(ours), base_uid).folder(root, "")
+        _Walk(capture, frozenset(ours)).folder(root, "")
     finally:
         os.close(root)
 
 
 class _Walk:
-    def __init__(self, capture: Capture, ours: frozenset[str], base_uid: int) -> None:
+    def __init__(self, capture: Capture, ours: frozenset[str]) -> None:
         self.add = capture.add
         self.ours = ours
-        self.base_uid = base_uid
 
     def folder(self, descriptor: int, path: str) -> None:
         prefix = path + "/" if path else ""
@@ -99,8 +98,8 @@ class _Walk:
             path,
             kind,
             stat.S_IMODE(found.st_mode),
-            max(found.st_uid - self.base_uid, 0),
-            max(found.st_gid - self.base_uid, 0),
+            0,
+            0,
             int(found.st_mtime),
             size,
             target,

@@ -31,6 +31,11 @@ def explain(failure: str, scratch: Path, root: Path = Path("/")) -> tuple[str, s
         return _overlays(failure, scratch, root)
     if "mount proc" in failure or "proc on" in failure:
         return f"{failure}: parts of /proc are hidden here, as containers do", IN_A_CONTAINER
+    if os.geteuid() == 0 and "Permission denied" in failure:
+        return (
+            f"{failure}: the unprivileged user that root runs commands as can't reach that",
+            "choose a store where others may pass (--store DIR), or run as an ordinary user",
+        )
     if "chdir" in failure:
         return failure, "the folder that the command is to work in must be in the image: check workdir"
     if is_container(root):

@@ -37,8 +37,16 @@ _PRELUDE = (
 """Run by the host's ``sh``, which is the way to set limits of a child and of nothing else."""
 
 
+class StageDeniedError(EngineError):
+    """This root may not make a mount namespace, as in many containers."""
+
+
 class Places:
-    """The host's paths that a sandbox needs, each with the name by which bubblewrap will know it."""
+    """The host's paths that a sandbox needs, each with the name by which bubblewrap will know it.
+
+    ``staged``: they are shown in a mount namespace under short names, which only root can do; else they
+    are known by their own names, and must be reachable for whoever runs the sandbox.
+    """
 
     def __init__(self, *, staged: bool) -> None:
         self.staged = staged
@@ -149,8 +157,11 @@ def _stage(binary: Path, paths: Sequence[tuple[str, str]]) -> str:
     Gives the name of bubblewrap's binary.
     """
     kernel = _Kernel()
-    kernel.unshare(_CLONE_NEWNS)
-    kernel.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    try:
+        kernel.unshare(_CLONE_NEWNS)
+        kernel.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    except PermissionError as error:
+        raise StageDeniedError(f"root may not make a mount namespace here: {error}") from error
     shown = [*paths, (str(binary.parent), f"{_STAGE}/b/b/b")]
     libraries = binary.parent.parent.parent / _LIBRARIES
     if libraries.is_dir():

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 class Layout:
     """The folders of one command: the tree's between two of the engine's, and what goes in and out."""
 
-    def __init__(self, folder: Path, checkout: Checkout, command: Command, owner: int | None) -> None:
-        """Make them below ``folder``. Raises EngineError for an input that is not there."""
+    def __init__(
+        self, folder: Path, checkout: Checkout, command: Command, owner: int | None, *, staged: bool
+    ) -> None:
+        """Make them below ``folder``; ``staged``: as ``Places`` has it.
+
+        Raises EngineError for an input that is not there.
+        """
         self._owner = owner
         self.ours: set[str] = set()
         """Paths inside that are there for the engine's sake, whatever the tree holds."""
@@ -43,7 +48,7 @@ class Layout:
             self._folder(bottom / name, mode)
             self.ours.add(name)
         top = self._files_on_top(self._folder(folder / "top"), checkout.lowers)
-        self.places = Places(staged=owner is not None)
+        self.places = Places(staged=staged)
         name_inside = self.places.name(folder)
         inputs = {}
         for inside, source in command.inputs.items():

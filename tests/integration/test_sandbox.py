@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from reprobuild.engine.protocol import ENVIRONMENT, Command, RawChange, thread_e
 from reprobuild.errors import ReprobuildError
 from tests.require import require
 from tests.roots import give_to
-from tests.sandboxes import Sandboxes
+from tests.sandboxes import PROJECT, Sandboxes
 
 # How it ended.
 
@@ -416,3 +419,39 @@ def test_the_words_of_real_programs_are_understood(
 def test_what_is_not_built_says_so(sandboxes: Sandboxes, wish: dict[str, Any]) -> None:
     with pytest.raises(ReprobuildError, match="not built"):
         sandboxes.shell("true", **wish)
+
+
+# Root of a container.
+
+WITHOUT_MOUNTS = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_SYS_ADMIN = 24, 21
+assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) == 0
+os.execv(sys.executable, [sys.executable, "-m", "tests.sandboxes", "0"])
+"""
+
+REACHABLE = {"reachable": (0o755, "0"), "not reachable": (0o700, "can't reach")}
+
+
+@pytest.mark.parametrize(("mode", "answer"), REACHABLE.values(), ids=REACHABLE)
+def test_root_without_mounts_uses_the_paths_as_they_are(
+    all_sandboxes: dict[str, Sandboxes], mode: int, answer: str
+) -> None:
+    require("root", "" if "root" in all_sandboxes else "the tests do not run as root")
+    sandboxes = all_sandboxes["root"]
+    before = sandboxes.home.stat().st_mode
+    sandboxes.home.chmod(mode)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_MOUNTS],
+            input=sandboxes.asked(replace(sandboxes.base, argv=("id", "-u"))),
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            timeout=60,
+        )
+    finally:
+        sandboxes.home.chmod(before)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert answer in (told["error"] if "error" in told else told["result"]["tail"])
