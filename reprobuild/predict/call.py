@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, Literal, cast, get_args
 
 import orjson
 
-from reprobuild.errors import ReprobuildError, UsageError
+from reprobuild.errors import OutsideError, ReprobuildError, UsageError
 from reprobuild.events import ItemsProgressed, Note, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
@@ -113,6 +113,7 @@ class Call:
         self._cache = (cache or PredictionCache.open(target.store)) if self._reads or self._writes else None
         self._owns_cache = cache is None
         self._broken: set[bytes] = set()
+        self._provenance = b""
         self._keys = KeyMaker(target.run_id, self.predictor, self.parameters, self.device_class)
         self._tag = f"{target.recipe}/{name}"
         spools = target.store / "tmp"
@@ -127,13 +128,19 @@ class Call:
 
         ``label`` says what the caller calls a record, by its index; ``staged``: the files that
         records name. Raises what reading the chunks raises, PredictionFailedError, RefusedFetchError,
-        EngineError, before the first block.
+        EngineError, OutsideError, before the first block.
         """
         try:
             if self.predictor.scope == "item":
                 yield from self._answer_items(chunks, label, staged)
             else:
                 yield from self._answer_batch(chunks, label, staged)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise OutsideError(
+                f"predicting with {self._tag} stopped: {error.strerror or error}{where}",
+                "see whether the disk that the store is on is full",
+            ) from error
         finally:
             if self._cache is not None and self._owns_cache:
                 self._cache.close()

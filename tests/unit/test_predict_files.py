@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,16 @@ def test_what_can_not_be_kept_is_still_given_out(tmp_path: Path, scope: str) -> 
     call = Call(bench.target, "default", Options(), bench.events.append, cache)
     assert b"".join(call.answer([[b'{"text":"abc"}']], str)) == b'{"output":"cba"}\n'
     assert bench.told(Warned)[0].text == "outputs of tutorial/default are not kept: database or disk is full"
+
+
+def test_disk_that_fills_up_is_said_in_words(bench: Bench) -> None:
+    def chunks() -> Iterator[list[bytes]]:
+        yield [b'{"text":"abc"}']
+        raise OSError(errno.ENOSPC, "No space left on device", "/store/tmp/x")
+
+    call = Call(bench.target, "default", Options(), bench.events.append)
+    with pytest.raises(OutsideError, match=r"default stopped: No space left on device \(/store/tmp/x\)"):
+        list(call.answer(chunks(), str))
 
 
 def test_input_is_checked_before_anything_starts(bench: Bench) -> None:
