@@ -20,7 +20,7 @@ from reprobuild.events import Checked, Tell, ignore
 from reprobuild.store.blobs import BLOB_MODE, TIMES
 from reprobuild.store.disk import fresh_name, remove, trouble
 from reprobuild.store.gc import GRACE, changed
-from reprobuild.store.hash_pool import Looks, hash_files
+from reprobuild.store.hash_pool import Hashing, Looks, hash_files, hash_folders
 from reprobuild.store.lay_out import restore
 from reprobuild.store.locks import acquire
 from reprobuild.store.realisations import SUFFIX, bodies_of_listing, needed_blobs, needed_listings
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 REPAIR = "`reprobuild audit --all --repair`"
 _AGAIN = f"{REPAIR} moves it aside; `reprobuild realize NAME` then brings it back"
 _CHECKOUT = f"{REPAIR} removes it; it is laid out again when it is needed"
-_EVERY = 1000
-"""Files between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,48 +100,49 @@ class _Audit:
     # Blobs: every byte against its name.
 
     def _blobs(self) -> Iterator[Finding]:
-        paths, strange = self._blob_paths()
-        for path in strange:
-            where = os.path.join(self._store.blobs.folder, path)
-            yield Finding("leftover", path, where, "is no blob", _remove_by_hand(where))
-        for done, (path, looks) in enumerate(hash_files(self._store.blobs.folder, paths, self._jobs), 1):
-            if done % _EVERY == 0 or looks.size > 1 << 24 or done == len(paths):
-                self._tell(Checked("blobs", done, len(paths)))
-            name = path[3:]
-            where = f"{self._store.blobs.folder}/{path}"
-            if not looks.digest:
-                if os.path.lexists(where):  # else gc took it
-                    self._bad.add(name)
-                    why = os.strerror(looks.errno) if looks.errno else "it is no file"
-                    yield Finding("blob", f"sha256:{name}", where, f"cannot be read: {why}", _AGAIN)
-                continue
-            self._sizes[name] = looks.size
-            problem = _blob_problem(name, looks, self._owner())
-            if looks.digest != name:
-                self._bad.add(name)
-                yield Finding("blob", f"sha256:{name}", where, problem, _AGAIN)
-            elif problem:
-                yield Finding("blob", f"sha256:{name}", where, problem, f"{REPAIR} sets it right")
+        root = self._store.blobs.folder
+        folders = []
+        for name in sorted(os.listdir(root)):
+            if len(name) == 2 and os.path.isdir(f"{root}/{name}"):
+                folders.append(name)
+            else:
+                yield self._strange(name)
+        mode = stat.S_IFREG | BLOB_MODE
+        hashing = hash_folders(root, folders, self._jobs, mtime_ns=TIMES[1], mode=mode, uid=self._owner())
+        with contextlib.closing(hashing):
+            yield from self._blob_findings(hashing, len(folders))
 
-    def _blob_paths(self) -> tuple[list[str], list[str]]:
-        """Give the paths of blobs in the order of the disk, and of what should not be among them."""
-        found: list[tuple[int, str]] = []
-        strange = []
-        with os.scandir(self._store.blobs.folder) as fan:
-            folders = {entry.name: entry.is_dir(follow_symlinks=False) for entry in fan}
-        for folder, is_folder in folders.items():
-            if not is_folder or len(folder) != 2:
-                strange.append(folder)
-                continue
-            with os.scandir(f"{self._store.blobs.folder}/{folder}") as listing:
-                for entry in listing:
-                    path = f"{folder}/{entry.name}"
-                    if len(entry.name) == 64 and entry.name.startswith(folder):
-                        found.append((entry.inode(), path))
-                    else:
-                        strange.append(path)
-        found.sort()
-        return [path for _, path in found], strange
+    def _blob_findings(self, hashing: Hashing, count: int) -> Iterator[Finding]:
+        for done, (folder, found) in enumerate(hashing, 1):
+            for name, looks in found:
+                if isinstance(looks, int):
+                    self._sizes[name] = looks
+                elif len(name) == 64 and name.startswith(folder):
+                    yield from self._blob(folder, name, looks)
+                else:
+                    yield self._strange(f"{folder}/{name}")
+            self._tell(Checked("folders of blobs", done, count))
+
+    def _blob(self, folder: str, name: str, looks: Looks) -> Iterator[Finding]:
+        """Say what is wrong with a blob that is not sound."""
+        where = f"{self._store.blobs.folder}/{folder}/{name}"
+        if not looks.digest:
+            if os.path.lexists(where):  # else gc took it
+                self._bad.add(name)
+                why = os.strerror(looks.errno) if looks.errno else "it is no file"
+                yield Finding("blob", f"sha256:{name}", where, f"cannot be read: {why}", _AGAIN)
+            return
+        self._sizes[name] = looks.size
+        problem = _blob_problem(name, looks, self._owner())
+        if looks.digest != name:
+            self._bad.add(name)
+            yield Finding("blob", f"sha256:{name}", where, problem, _AGAIN)
+        elif problem:
+            yield Finding("blob", f"sha256:{name}", where, problem, f"{REPAIR} sets it right")
+
+    def _strange(self, path: str) -> Finding:
+        where = f"{self._store.blobs.folder}/{path}"
+        return Finding("leftover", path, where, "is no blob", _remove_by_hand(where))
 
     def _owner(self) -> int:
         return os.geteuid() if self._store.owner is None else self._store.owner
@@ -270,9 +269,10 @@ class _Audit:
         for path in there:
             yield finding(path, "does not belong there")
         ordered = sorted(to_hash, key=lambda path: to_hash[path][0])
-        for path, looks in hash_files(where, ordered, self._jobs):
-            if looks.digest != to_hash[path][1].hex:
-                yield finding(path, "has other bytes" if looks.digest else "cannot be read")
+        with contextlib.closing(hash_files(where, ordered, self._jobs)) as hashing:
+            for path, looks in hashing:
+                if looks.digest != to_hash[path][1].hex:
+                    yield finding(path, "has other bytes" if looks.digest else "cannot be read")
 
     def _is_blob(self, digest: Digest, found: os.stat_result) -> bool:
         """Tell whether a file is the blob itself, whose bytes were looked at already."""

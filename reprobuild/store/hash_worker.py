@@ -1,8 +1,13 @@
 """Hashes files for ``hash_pool``; runs as a script in processes of its own.
 
 Imports nothing of reprobuild and next to nothing else, so that it starts in the time of an empty
-Python. Reads requests from standard input (four bytes of length, then paths between NULs), answers on
-standard output in the same framing, one line a path. Knows nothing of what the files are.
+Python. Knows nothing of what the files are.
+
+Requests come on standard input: four bytes of length, then either ``D`` and the path of a folder, or ``F``
+and paths of files between NULs. Answers go to standard output: four bytes of length, then a part for
+each file (of a folder: with its name and a NUL before it), parts between NULs. A part is the size alone
+where a folder's file has its own digest for a name and looks as the arguments say (modification time in
+nanoseconds, mode, uid); else ``hex size mtime_ns mode uid``, or ``! errno`` where it cannot be read.
 """
 
 import hashlib
@@ -15,9 +20,27 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _buffer = bytearray(SMALL)
 _view = memoryview(_buffer)
 
+Expected = tuple[int, int, int]
 
-def look(path: bytes) -> bytes:
-    """Give ``hex size mtime_ns mode uid`` of a file, or ``! errno`` where it cannot be read."""
+
+def answer(request: bytes, expected: Expected) -> bytes:
+    """Answer one request."""
+    if request[:1] == b"D":
+        return b"\0".join(_look_into(request[1:], expected))
+    return b"\0".join([_look(path) for path in request[1:].split(b"\0")])
+
+
+def _look_into(folder: bytes, expected: Expected) -> list[bytes]:
+    with os.scandir(folder) as listing:
+        names = sorted((entry.inode(), entry.name) for entry in listing)  # as they lie on the disk
+    parts = []
+    for _, name in names:
+        parts.append(name)
+        parts.append(_look(folder + b"/" + name, name, expected))
+    return parts
+
+
+def _look(path: bytes, name: bytes = b"", expected: Expected = (0, 0, 0)) -> bytes:
     try:
         try:
             descriptor = os.open(path, _FLAGS | os.O_NOATIME)
@@ -34,7 +57,10 @@ def look(path: bytes) -> bytes:
         return b"! %d" % (error.errno or 0)
     finally:
         os.close(descriptor)
-    return b"%s %d %d %d %d" % (digest.encode(), size, found.st_mtime_ns, found.st_mode, found.st_uid)
+    looks = (found.st_mtime_ns, found.st_mode, found.st_uid)
+    if looks == expected and digest.encode() == name:
+        return b"%d" % size
+    return b"%s %d %d %d %d" % (digest.encode(), size, *looks)
 
 
 def _hash(descriptor: int, expected: int) -> tuple[int, str]:
@@ -55,11 +81,12 @@ def _hash(descriptor: int, expected: int) -> tuple[int, str]:
 
 def main() -> None:
     """Answer requests until there are no more."""
+    mtime_ns, mode, uid = map(int, sys.argv[1:])
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(head := requests.read(4)) == 4:
-        payload = requests.read(int.from_bytes(head, "big"))
-        answer = b"\n".join(map(look, payload.split(b"\0")))
-        answers.write(len(answer).to_bytes(4, "big") + answer)
+        request = requests.read(int.from_bytes(head, "big"))
+        given = answer(request, (mtime_ns, mode, uid))
+        answers.write(len(given).to_bytes(4, "big") + given)
         answers.flush()
 
 

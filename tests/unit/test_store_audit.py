@@ -216,8 +216,10 @@ def test_what_a_dead_process_left_is_no_damage(sample: Sample) -> None:
 def test_progress_is_told(sample: Sample) -> None:
     told: list[Event] = []
     list(audit(sample.store, jobs=1, tell=told.append))
-    count = len(list(sample.store.blobs))
-    assert told == [Checked("blobs", count, count), Checked("checkouts", 1, 1)]
+    assert told == [
+        *(Checked("folders of blobs", number, 256) for number in range(1, 257)),
+        Checked("checkouts", 1, 1),
+    ]
 
 
 def test_an_ordinary_user_audits_as_well() -> None:
@@ -258,12 +260,27 @@ def test_large_files_are_hashed_in_processes(tmp_path: Path) -> None:
     assert found["small"].digest == Digest.of(b"abc").hex
 
 
+def test_many_blobs_are_checked_in_processes(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with store.transaction() as group:
+        digests = [group.add_bytes(b"%d" % number) for number in range(600)]
+    assert list(audit(store, jobs=2)) == []
+    keeping_time(store.blobs.path(digests[7]), b"x")
+    keeping_time(store.blobs.path(digests[8]), b"")
+    os.utime(store.blobs.path(digests[9]))
+    store.blobs.path(digests[10]).unlink()
+    (store.blobs.path(digests[10]).parent / "odd\nname").write_bytes(b"")
+    found = {finding.what for finding in audit(store, jobs=2)}
+    odd = f"{digests[10].hex[:2]}/odd\nname"
+    assert found == {str(digests[7]), str(digests[8]), str(digests[9]), odd}
+
+
 def test_hashing_can_be_broken_off(tmp_path: Path) -> None:
     for number in range(700):
         (tmp_path / str(number)).write_bytes(b"x")
     hashing = hash_files(str(tmp_path), [str(number) for number in range(700)], jobs=2)
     next(hashing)
-    hashing.close()  # type: ignore[attr-defined]
+    hashing.close()
 
 
 def test_the_user_is_nobody_in_these_tests() -> None:
