@@ -18,6 +18,8 @@ from pysequoia import Tsk
 
 from reprobuild.build.place import apt as place_apt
 from reprobuild.digest import Digest
+from reprobuild.engine.protocol import Command
+from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.errors import CheckFailedError, DigestMismatchError, OfflineError, OutsideError, RecipeError
 from reprobuild.events import ignore
 from reprobuild.fetch.apt import downloads
@@ -30,7 +32,7 @@ from reprobuild.recipe.pins import Pin
 from reprobuild.recipe.steps import Apt, apt
 from reprobuild.settings import Settings, load
 from reprobuild.store.store import Store
-from reprobuild.tree import Tree, overlay
+from reprobuild.tree import Tree, difference, overlay
 from tests.debian import Archive, Content, control_text, served
 from tests.require import program, require
 
@@ -362,6 +364,36 @@ def test_python_of_debian_is_placed_as_dpkg_unpacks_it(debian: Machine) -> None:
     assert compared > 4000
     for path in ("bin/sh", "usr/bin/awk", "etc/passwd", "etc/nsswitch.conf", "usr/bin/python3"):
         assert tree.resolve(path) in tree, path
+
+
+def test_what_is_placed_runs_in_the_sandbox(debian: Machine) -> None:
+    step = apt("bookworm", "python3", "ca-certificates", "gawk")
+    pins = debian.lock(step)
+    debian.fetch(step, pins)
+    tree = debian.place(step, pins)
+    engine = SandboxEngine(Path(debian.store.tmp), debian.store.owner)
+    isolation = engine.probe()
+    require("sandbox", "" if isolation.available else isolation.missing)
+    script = (
+        "set -e; python3 -c 'import ctypes, json, lzma, sqlite3, ssl; "
+        'print(ssl.create_default_context().cert_store_stats()["x509"] > 100)\'; '
+        "readlink -f /usr/bin/awk; awk 'BEGIN { print 6 * 7 }'; perl -e 'print \"perl\\n\"'; "
+        "update-alternatives --query awk | grep ^Best; ldconfig; openssl version | cut -c1-9"
+    )
+    lines: list[bytes] = []
+    with debian.store.checkouts.lay_out([difference(Tree(), tree)]) as checkout:
+        command = Command(("/bin/sh", "-c", script), timeout=120)
+        result = engine.run(checkout, command, output=lines.append)
+    assert b"".join(lines).decode().split("\n") == [
+        "True",
+        "/usr/bin/gawk",
+        "42",
+        "perl",
+        "Best: /usr/bin/gawk",
+        "OpenSSL 3",
+        "",
+    ]
+    assert result.exit_code == 0
 
 
 def _compare(folder: Path, tree: Tree) -> int:
