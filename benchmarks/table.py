@@ -5,7 +5,7 @@ Knows nothing of what is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,3 +20,31 @@ class Row:
     """Peer → its figure; None where it is not installed."""
     unit: str
     better: Literal["less", "more"] = "less"
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Give rows as a table, a line for each peer, with how many times ours its figure is.
+
+    The ratio is peer to ours where less is better, ours to peer where more is: above 1, ours is ahead.
+    """
+    lines = ["| what | ours | peer | peer's | ratio |", "| --- | ---: | --- | ---: | ---: |"]
+    for row in rows:
+        ours = f"{figure(row.ours)} {row.unit}"
+        if not row.peers:
+            lines.append(f"| {row.name} | {ours} | | | |")
+        for number, (peer, found) in enumerate(row.peers.items()):
+            first = (row.name, ours) if number == 0 else ("", "")
+            if found is None:
+                cells = (*first, peer, "not installed", "")
+            else:
+                ratio = found / row.ours if row.better == "less" else row.ours / found
+                cells = (*first, peer, f"{figure(found)} {row.unit}", f"{ratio:.2f}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(value: float) -> str:
+    """Write a figure with three digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

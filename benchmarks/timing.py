@@ -1,0 +1,55 @@
+"""Takes the time of commands, those that are compared in turns, so that drift of the machine hits all alike.
+
+Knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+Work = Callable[[], object]
+
+
+def command(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None, stdin: str = ""
+) -> Work:
+    """Give a function that runs a command and fails, with what it said, where the command fails."""
+
+    def run() -> None:
+        ended = subprocess.run(
+            argv,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            input=stdin.encode(),
+            capture_output=True,
+            check=False,
+        )
+        if ended.returncode != 0:
+            said = (ended.stderr or ended.stdout).decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(argv)} ended with {ended.returncode}:\n{said}")
+
+    return run
+
+
+def medians(
+    works: Mapping[str, Work | None], *, rounds: int, before: Mapping[str, Work] | None = None
+) -> dict[str, float | None]:
+    """Give the median seconds of each work over so many rounds, after one that does not count.
+
+    A work that is None stays None; ``before`` is done, untimed, before each time of the work of its name.
+    """
+    times: dict[str, list[float]] = {name: [] for name, work in works.items() if work is not None}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            if work is None:
+                continue
+            if before and name in before:
+                before[name]()
+            started = time.perf_counter()
+            work()
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times[name]) if name in times else None for name in works}
