@@ -1,29 +1,28 @@
 """Images of the store: written down as realisations, and read back.
 
-Knows nothing of how layers are made.
+Knows nothing of how layers are made. What writing needs is imported there: each prediction reads one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from reprobuild.build.derive import Derived
 from reprobuild.canonical import canonical_digest
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
-from reprobuild.oci.image import LayerReference, make_image
-from reprobuild.oci.tar import write_layer
 from reprobuild.recipe.codec import predictors_from_json, predictors_to_json
-from reprobuild.recipe.derivation import ASSEMBLER
 from reprobuild.recipe.predictors import Json, Predictor
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
-from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Layer, Tree, apply
+
+if TYPE_CHECKING:
+    from reprobuild.build.derive import Derived
+    from reprobuild.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +159,10 @@ def write_image(
     ``layers``: the titles of their steps and the layers, lowest first, none of them empty;
     ``records``: the keys of what is remembered of the steps.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from reprobuild.oci.image import LayerReference, make_image
+
     recipe = derived.recipe
     predictors = predictors_to_json(recipe.image.predictors)
     env = {**ENVIRONMENT, **recipe.image.env}
@@ -210,6 +213,8 @@ def write_image(
 
 def diff_key(layer: Layer) -> Digest:
     """Give the key under which a layer's ``diff_id`` is remembered."""
+    from reprobuild.recipe.derivation import ASSEMBLER
+
     return canonical_digest({"diff": ASSEMBLER, "layer": str(layer.digest)})
 
 
@@ -219,6 +224,8 @@ def diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int
     record = store.realisations.get(key)
     if record is not None:
         return Digest.parse(record["diff_id"]), int(record["size"])
+    from reprobuild.oci.tar import write_layer
+
     found, size = write_layer(layer, store.blobs.open)
     group.record(
         key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}

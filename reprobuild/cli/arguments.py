@@ -5,6 +5,7 @@ Knows nothing of what a verb does with them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,6 +66,8 @@ def chosen_names(project: Project, names: Sequence[str], *, everything: bool) ->
 def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -> Realised:
     """Give the image that a text names: a recipe's, built first if need be, or one of the store by
     its tag or the beginning of its image ID."""
+    if (found := _remembered(project, name, sets)) is not None:
+        return found
     from reprobuild.build.find import find_image, is_reference
     from reprobuild.build.realize import realize
 
@@ -73,6 +76,28 @@ def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -
     if sets:
         raise UsageError(f"{name} is a built image: it has no options to set", "name its recipe instead")
     return find_image(project.store, name)
+
+
+def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | None:
+    """Give the image that ``realize`` would find, where it was realized in this very state before.
+
+    Spares a prediction what evaluating and deriving need.
+    """
+    from reprobuild.build import memo, recipes
+    from reprobuild.build.image import recall_image
+    from reprobuild.digest import Digest
+    from reprobuild.recipe.folder import folder_digests
+
+    settings = project.settings
+    try:
+        folder = recipes.find(settings.recipes, name)
+        key = memo.memo_key(name, folder_digests(folder), sets, settings.engine)
+    except (UsageError, OSError):
+        return None
+    answer = memo.recall(settings.store, key)
+    if answer is None:
+        return None
+    return recall_image(project.store, Digest.parse(json.loads(answer.json)["input_hash"]))
 
 
 def split_predictor(text: str) -> tuple[str, str]:

@@ -11,7 +11,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,6 +166,8 @@ def run(arguments: Sequence[str], load: Callable[[str], click.Command] = load_ve
 def _end(error: ReprobuildError, session: Session, arguments: Sequence[str]) -> int:
     # A fault in the arguments may have come before --debug or --json was read.
     if session.debug or "--debug" in arguments:
+        import traceback
+
         traceback.print_exc()
     try:
         print_error(error, as_json=session.json or "--json" in arguments)
