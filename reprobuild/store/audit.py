@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from reprobuild.store.store import Store
 
-REPAIR = "`reprobuild audit --all --repair`"
+REPAIR = "`reprobuild audit --repair`"
 _AGAIN = f"{REPAIR} moves it aside; `reprobuild realize NAME` then brings it back"
 _CHECKOUT = f"{REPAIR} removes it; it is laid out again when it is needed"
 
@@ -65,7 +65,7 @@ def audit(store: Store, *, jobs: int | None = None, tell: Tell = ignore) -> Iter
 
 
 def set_aside(store: Store, finding: Finding) -> bool:
-    """Take a finding of this module out of the way, or put it right; tell whether that was done.
+    """Take a finding of this module out of the way, or put it right; tell whether it is gone now.
 
     A damaged blob goes to ``tmp/trash``, and the records that need it are forgotten, so that the next
     ``realize`` brings it back; so do records and listings that lack something. An edited checkout is
@@ -74,7 +74,7 @@ def set_aside(store: Store, finding: Finding) -> bool:
     try:
         return _set_aside(store, finding)
     except FileNotFoundError:
-        return False
+        return True  # what another finding needed to be set aside took this with it
     except OSError as error:
         raise trouble(error, f"moving {finding.where} aside") from error
 
@@ -180,8 +180,7 @@ class _Audit:
             records[key] = record
             needed = sorted(needed_blobs(record))
             if lost := [digest for digest in needed if not self._has(digest.hex)]:
-                problem = f"{_count(lost)} that it needs are missing: {lost[0]}" if lost[1:] else ""
-                problem = problem or f"{lost[0]}, which it needs, is missing"
+                problem = f"lacks {_count(lost)} that it needs: {lost[0]}"
                 found.append(Finding("realisation", key.hex, where, problem, _AGAIN))
         for where in store.roots.unreadable():
             hint = "`reprobuild realize NAME` writes it again"
@@ -212,7 +211,7 @@ class _Audit:
             bodies = bodies_of_listing(listing)
             lost = [body for body in sorted(bodies) if not self._has(body)]
             if lost:
-                problem = f"{_count(lost)} that it names are missing: sha256:{lost[0]}"
+                problem = f"lacks {_count(lost)} that it names: sha256:{lost[0]}"
                 yield Finding("listing", str(digest), where, problem, _AGAIN)
             for body, size in sorted(bodies.items()):
                 if body not in self._bad and self._sizes.get(body, size) != size:

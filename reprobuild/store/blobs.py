@@ -100,7 +100,7 @@ def missing(digest: Digest, needed: str = "") -> MissingBlobError:
     """Say that a blob is not there; ``needed``: what needs it."""
     what = f"{digest} is not in the store" + (f"; {needed} needs it" if needed else "")
     return MissingBlobError(
-        what, "`reprobuild audit --all` lists all that is missing; `reprobuild realize NAME` makes it again"
+        what, "`reprobuild audit` lists all that is missing; `reprobuild realize NAME` makes it again"
     )
 
 
@@ -108,7 +108,7 @@ def damaged(digest: Digest) -> CheckFailedError:
     """Say that a blob's bytes are not those of its name."""
     return CheckFailedError(
         f"the blob {digest} was damaged after it came into the store",
-        "`reprobuild audit --all --repair` moves it aside; `reprobuild realize NAME` then brings it back",
+        "`reprobuild audit --repair` moves it aside; `reprobuild realize NAME` then brings it back",
     )
 
 

@@ -27,7 +27,7 @@ _HINTS = {
     errno.EPERM: ("not permitted", "check who owns the folder, or choose another with --store DIR"),
     errno.EMFILE: ("too many open files", "raise the limit: ulimit -n 4096"),
     errno.ENAMETOOLONG: ("the path is too long", "choose a shorter folder with --store DIR"),
-    errno.EIO: ("the disk reports an error", "check the disk (dmesg), then run `reprobuild audit --all`"),
+    errno.EIO: ("the disk reports an error", "check the disk (dmesg), then run `reprobuild audit`"),
     errno.ENOTDIR: ("a part of the path is no folder", "choose another folder with --store DIR"),
 }
 

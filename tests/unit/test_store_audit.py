@@ -98,11 +98,11 @@ DAMAGES: dict[str, tuple[Callable[[Sample], object], str, str]] = {
         "blob",
         "cannot be read",
     ),
-    "a deleted body": (lambda s: s.blob(b"small").unlink(), "listing", "1 blob that it names are missing"),
+    "a deleted body": (lambda s: s.blob(b"small").unlink(), "listing", "lacks 1 blob that it names"),
     "a deleted listing": (
         lambda s: s.store.blobs.path(s.layer.digest).unlink(),
         "realisation",
-        "which it needs, is missing",
+        "lacks 1 blob that it needs",
     ),
     "a listing without sense": (bad_listing, "listing", "makes no sense"),
     "a listing with a wrong size": (wrong_size, "listing", "says 99 bytes"),
@@ -138,7 +138,7 @@ DAMAGES: dict[str, tuple[Callable[[Sample], object], str, str]] = {
     "a record that names what is not there": (
         lambda s: edited(record_of(s), lambda record: record.update(config="sha256:" + "0" * 64)),
         "realisation",
-        "is missing",
+        "lacks 1 blob that it needs: sha256:0000",
     ),
     "a deleted record": (lambda s: record_of(s).unlink(), "root", "there is no record"),
     "a cut root": (
@@ -176,6 +176,7 @@ def test_records_that_need_a_damaged_blob_are_forgotten(sample: Sample) -> None:
     keeping_time(sample.blob(b"small"), b"smalm")
     (finding,) = [finding for finding in sample.findings() if finding.kind == "blob"]
     assert set_aside(sample.store, finding)
+    assert set_aside(sample.store, finding)  # what is gone is gone
     assert not sample.blob(b"small").exists()
     assert sample.store.realisations.get(sample.image) is None
 
