@@ -39,7 +39,6 @@ def downloads(
                 sha256=pin.sha256,
                 size=pin.size,
                 where=str(step.where),
-                mend="reprobuild lock --update apt writes the pin anew",
             )
         )
     return wanted

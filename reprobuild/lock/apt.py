@@ -40,6 +40,7 @@ LARGEST_INDEX = 1024 * 1024 * 1024
 MERGED_USR = "usr-is-merged"
 """The package that says that ``/bin`` and its like are links, as they are in every tree of ours."""
 
+_DATED = ", with {date} where a mirror of the snapshot archive has the moment"
 _COMPRESSIONS = (".xz", ".gz", "")
 
 
@@ -131,6 +132,7 @@ def _find_archive(
 ) -> Archive:
     """Give the first address that serves the suite; what it serves must be signed."""
     from reprobuild.fetch.document import get
+    from reprobuild.fetch.http import plain
 
     mirrors = (*step.mirrors, *context.settings.debian_mirrors)
     now = datetime.now(UTC)
@@ -152,7 +154,7 @@ def _find_archive(
             failures.append(error.message)
             continue
         if document is None:
-            failures.append(f"{url} is not there")
+            failures.append(f"{plain(url)} is not there")
             continue
         try:
             release = read_release(
@@ -160,14 +162,14 @@ def _find_archive(
             )
         except CheckFailedError as error:
             raise CheckFailedError(
-                f"{step.where}: {url} is refused: {error.message}",
+                f"{step.where}: {plain(url)} is refused: {error.message}",
                 "another mirror: [mirrors] debian in reprobuild.toml; for a past state: apt(…, as_of=…)",
             ) from None
         return Archive(base, release)
     asked = f" as of {step.as_of}" if step.as_of else ""
     raise OutsideError(
         f"{step.where}: nobody gives the index of {step.suite}{asked}:\n  " + "\n  ".join(failures),
-        "name a mirror that has it: [mirrors] debian in reprobuild.toml",
+        f"name a mirror that has it: [mirrors] debian in reprobuild.toml{_DATED if step.as_of else ''}",
     )
 
 

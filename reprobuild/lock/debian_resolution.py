@@ -30,14 +30,14 @@ from resolvelib.structs import State
 
 from reprobuild.debian.index import Index, Package
 from reprobuild.debian.relation import Clause, Relation, show_clause
-from reprobuild.errors import ReprobuildError
+from reprobuild.errors import RecipeError
 
 MOST_ROUNDS = 100_000
 SHOWN = 12
 """Reasons that an error gives before it stops."""
 
 
-class UnresolvableError(ReprobuildError):
+class UnresolvableError(RecipeError):
     """Wishes that no set of packages fulfils; the message says who wants what, and what there is."""
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ADMIN = "var/lib/dpkg/alternatives"
 LINKS = "etc/alternatives"
 
+MOST_REQUESTS = 1000
+"""Requests of one script that are read."""
 LONGEST_VALUE = 10_000
 """Characters of a shell variable that are looked at."""
 
@@ -168,6 +170,8 @@ def parse_requests(script: str) -> tuple[list[Request], bool]:
     variables = _plain_variables(script)
     for words, at in _calls(script):
         for values in _loop_values(script, at, words, variables):
+            if len(found) == MOST_REQUESTS:
+                return found, True
             filled = (_fill(_fill(word, values), values) for word in words)
             request = _read_call([part for word in filled for part in word.split()])
             if request is None:

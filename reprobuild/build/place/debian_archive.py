@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LARGEST_CONTROL_FILE = 16 * 1024 * 1024
 """Bytes of one file of control data."""
+LARGEST_SCRIPT = 256 * 1024
+"""Bytes of a maintainer script that are looked at."""
 
 KEPT = (
     "etc/ld.so.conf.d/",
@@ -53,7 +55,7 @@ class Deb:
 
     def script(self, name: str) -> str:
         """Give a maintainer script's text, or empty."""
-        return self.control.get(name, b"").decode("utf-8", "replace")
+        return self.control.get(name, b"")[:LARGEST_SCRIPT].decode("utf-8", "replace")
 
 
 def unpack(archive: BinaryIO, pin: Pin, group: Transaction) -> Deb:
