@@ -36,6 +36,8 @@ GRACE = 24 * 3600.0
 """Seconds for which nothing is taken that was written, or found useful by a writer."""
 PARTIAL_GRACE = 7 * 24 * 3600.0
 """Seconds for which the first part of a download is kept."""
+TICK = 0.05
+"""Seconds by which the clock that file systems read can lag behind the one that we read."""
 BATCH = 1000
 """Files moved before others may have the store's lock."""
 
@@ -81,7 +83,7 @@ def plan(
     """
     now = time.time() if now is None else now
     begun = since(store.tmp)
-    cutoff = min(now - grace, now if begun is None else begun)
+    cutoff = min(now - grace, now if begun is None else begun) - TICK
     try:
         return _plan(store, cutoff, now, all_checkouts)
     except OSError as error:

@@ -12,7 +12,7 @@ import pytest
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.audit import audit
-from reprobuild.store.gc import GRACE, PARTIAL_GRACE, GcPlan, carry_out, plan
+from reprobuild.store.gc import GRACE, PARTIAL_GRACE, TICK, GcPlan, carry_out, plan
 from reprobuild.store.store import Store
 from tests.unit.stores import LARGE, image_of, layer_of
 
@@ -78,14 +78,14 @@ def test_what_is_new_stays(store: Store) -> None:
 
 def test_the_grace_can_be_none(store: Store) -> None:
     digest = add(store, b"abc")
-    time.sleep(0.02)  # the clock of files ticks in hundredths of a second
+    time.sleep(2 * TICK)
     assert [victim.name for victim in plan(store, grace=0).victims] == [digest.hex]
 
 
 def test_what_an_open_group_found_or_wrote_stays(store: Store) -> None:
     old = add(store, b"old")
     unused = add(store, b"unused")
-    time.sleep(0.02)
+    time.sleep(2 * TICK)
     with Store.open(store.root).transaction() as group:
         assert group.has(old)
         carry_out(store, plan(store, grace=0))
@@ -108,7 +108,7 @@ def _reused(store: Store, digest: Digest) -> None:
 @pytest.mark.parametrize("use", [_rooted, _reused])
 def test_what_became_needed_after_the_plan_stays(store: Store, use: Callable[[Store, Digest], None]) -> None:
     wanted, other = add(store, b"wanted"), add(store, b"other")
-    time.sleep(0.02)
+    time.sleep(2 * TICK)
     planned = plan(store, grace=0)
     assert len(planned.of_kind("blob")) == 2
     use(store, wanted)
