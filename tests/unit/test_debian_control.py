@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reprobuild.debian.control import ControlError, parse_stanza, parse_stanzas
 from reprobuild.debian.index import Index, PackageError, read_archived, read_package
@@ -198,6 +200,25 @@ def test_installed_packages_are_read_from_both_places() -> None:
     found = read_installed(tree, by_digest.__getitem__)
     assert sorted(map(str, found.values())) == ["one 1", "two 2"]
     assert all(package.is_installed for package in found.values())
+
+
+@given(st.text(alphabet="Aa:- \t\n#\0\x1bé", max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        fields = parse_stanza(text)
+    except ControlError as error:
+        assert "\x1b" not in error.message
+    else:
+        assert all(name and name == name.lower() for name in fields)
+
+
+@given(st.text(alphabet="ab1(): |,<>=~.[]$\n", max_size=30))
+def test_any_relations_are_read_as_they_are_written_or_refused(text: str) -> None:
+    try:
+        clauses = parse_relations(text)
+    except CheckFailedError:
+        return
+    assert parse_relations(", ".join(map(show_clause, clauses))) == clauses
 
 
 def test_the_error_says_what_is_wrong() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reprobuild.build.place import apt as place_apt
 from reprobuild.build.place.debian_accounts import ACCOUNTS
@@ -183,6 +185,13 @@ def test_requests_are_read(script: str, requests: list[Request], unread: bool) -
 
 def test_a_loop_of_variables_ends() -> None:
     parse_requests("a=$b$b\nb=$a$a\nupdate-alternatives --install /usr/bin/x x $a 1\n")
+
+
+@given(st.text(alphabet="a=$b{}'\"`\\ \n;/x1", max_size=60))
+def test_any_script_is_read(text: str) -> None:
+    begun = "update-alternatives --install /usr/bin/x x /usr/bin/y 1 "
+    requests, _ = parse_requests("for a in " + text + "; do\n" + begun + text)
+    assert all(request.path.startswith("/") and ".." not in request.path for request in requests)
 
 
 def awk(name: str, priority: int) -> bytes:
