@@ -68,8 +68,8 @@ def set_aside(store: Store, finding: Finding) -> bool:
     """Take a finding of this module out of the way, or put it right; tell whether it is gone now.
 
     A damaged blob goes to ``tmp/trash``, and the records that need it are forgotten, so that the next
-    ``realize`` brings it back; so do records and listings that lack something. An edited checkout is
-    removed. A blob with right bytes and changed mode or time gets these back.
+    ``realize`` brings it back, and checkouts that it is linked into are removed; so do records and
+    listings that lack something. An edited checkout is removed. A blob with right bytes and changed mode or time gets these back.
     """
     try:
         return _set_aside(store, finding)
@@ -382,6 +382,8 @@ def _set_aside(store: Store, finding: Finding) -> bool:
             return True
     if finding.kind not in ("blob", "listing", "realisation", "root"):
         return False
+    if finding.kind == "blob":
+        _discard_links(store, finding.what.removeprefix("sha256:"))
     trash = os.path.join(store.tmp, TRASH)
     make_folder(trash, store.owner)
     with acquire(store.lock_path("gc")):
@@ -389,6 +391,18 @@ def _set_aside(store: Store, finding: Finding) -> bool:
             _forget_users(store, Digest.parse(finding.what))
         os.rename(finding.where, os.path.join(trash, fresh_name()))
     return True
+
+
+def _discard_links(store: Store, lost: str) -> None:
+    """Remove the checkouts that a blob with wrong bytes is linked into: its bytes are theirs."""
+    for name in store.checkouts.names():
+        with acquire(store.checkouts.lease_path(name)):
+            try:
+                linked = {digest for _, _, digest in store.checkouts.links(name)}
+            except (OSError, ValueError):
+                continue  # a finding of its own
+            if lost in linked:
+                store.checkouts.discard(name)
 
 
 def _forget_users(store: Store, lost: Digest) -> None:
