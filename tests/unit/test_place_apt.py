@@ -174,6 +174,50 @@ def test_replacing_counts_for_the_versions_named_alone(store: Store) -> None:
         placed(store, debs)
 
 
+PERL_DOC = """\
+if [ "$1" = install ]; then
+    dpkg-divert --add --package perl-doc --rename \\
+\t--divert /usr/bin/perldoc.stub /usr/bin/perldoc
+fi
+"""
+
+
+@pytest.mark.parametrize("order", [("perl", "perl-doc"), ("perl-doc", "perl")], ids=" ".join)
+def test_a_package_may_divert_anothers_file(store: Store, order: tuple[str, str]) -> None:
+    debs = {
+        "perl": deb(control_text("perl"), Content(files={"bin/perldoc": b"stub"})),
+        "perl-doc": deb(
+            control_text("perl-doc"), Content(files={"usr/bin/perldoc": b"real"}), {"preinst": PERL_DOC}
+        ),
+    }
+    tree, placement = placed(store, {name: debs[name] for name in order})
+    assert read(store, tree, "usr/bin/perldoc") == "real"
+    assert read(store, tree, "usr/bin/perldoc.stub") == "stub"
+    assert placement.notes == ()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "dpkg-divert --remove --package two --divert /usr/bin/y /usr/bin/x",
+        "dpkg-divert --add --package other --divert /usr/bin/y /usr/bin/x",
+        "dpkg-divert --add --package two --divert /usr/bin/$y /usr/bin/x",
+        "dpkg-divert --add --package two --divert /usr/../y /usr/bin/x",
+        "# dpkg-divert --add --package two --divert /usr/bin/y /usr/bin/x",
+        "dpkg-divert --listpackage /usr/bin/x",
+        "dpkg-divert",
+    ],
+    ids=["removal", "for another", "variable", "upwards", "comment", "question", "nothing"],
+)
+def test_what_is_no_diversion_of_its_own_changes_nothing(store: Store, call: str) -> None:
+    debs = {
+        "one": deb(control_text("one"), Content(files={"usr/bin/x": b"1"})),
+        "two": deb(control_text("two"), Content(files={"usr/bin/x": b"2"}), {"preinst": call + "\n"}),
+    }
+    with pytest.raises(BuildFailedError, match="/usr/bin/x is in two"):
+        placed(store, debs)
+
+
 def test_each_package_is_said_to_be_there(store: Store) -> None:
     sums = "0123  usr/bin/tool\n"
     data = deb(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reprobuild.build.place.debian_archive import Deb
+from reprobuild.build.place.debian_diversions import diversions_of
 from reprobuild.debian.relation import parse_relations
 from reprobuild.errors import BuildFailedError
 from reprobuild.tree import Entry, link, resolve
@@ -29,12 +30,16 @@ class Merge:
         self._entries: dict[str, Entry] = dict(self._below)
         self._owners: dict[str, Deb] = {}
         self._parents: dict[str, str] = {}
+        self._diverted: dict[str, tuple[Deb, str]] = {}
 
     def add_packages(self, debs: Sequence[Deb]) -> None:
         """Add packages: all their links first, so that paths go through them whichever package comes first.
 
         Raises BuildFailedError where two packages have one path and neither replaces the other.
         """
+        for deb in debs:
+            for path, target in diversions_of(deb).items():
+                self._diverted.setdefault(resolve(self._entries, path), (deb, target))
         links = [(entry, deb) for deb in debs for entry in deb.entries if entry.kind == "l"]
         for entry, deb in sorted(links, key=lambda pair: pair[0].path):
             path = resolve(self._entries, entry.path, follow_last=False)
@@ -86,7 +91,10 @@ class Merge:
             self._owners.setdefault(path, deb)
 
     def _claim(self, path: str, entry: Entry, deb: Deb) -> None:
-        """Add a file or a link, which one package has, or two of which one replaces the other."""
+        """Add a file or a link, which one package has, or two of which one replaces or diverts the other."""
+        diverter, target = self._diverted.get(path, (deb, ""))
+        if diverter is not deb:
+            path = resolve(self._entries, target, follow_last=False)
         entry = entry._replace(path=path)
         before = self._entries.get(path)
         owner = self._owners.get(path)

@@ -21,7 +21,7 @@ def _words(text: str) -> frozenset[str]:
 SCRIPTS = ("preinst", "postinst")
 
 COMMANDS = _words(
-    """addgroup adduser cp dpkg-divert fmtutil gdk-pixbuf-query-loaders glib-compile-schemas groupadd
+    """addgroup adduser cp fmtutil gdk-pixbuf-query-loaders glib-compile-schemas groupadd
     ln locale-gen localedef luaotfload-tool make mkdir mktexlsr pg_createcluster setcap ssh-keygen tee
     touch ucf update-catalog update-dictcommon-aspell update-dictcommon-hunspell update-fmtutil
     update-mime-database update-texmf update-updmap
