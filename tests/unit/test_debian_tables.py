@@ -16,6 +16,7 @@ from reprobuild.recipe.steps import apt
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, overlay
 from tests.debian import Content, control_text, deb, pin
+from tests.golden import assert_golden
 
 STEP = apt("bookworm", "tool")
 
@@ -370,3 +371,28 @@ def test_the_machines_own_certificates_hash_as_openssl_does() -> None:
             found += 1
     if not found:
         pytest.skip("this machine has no hashed certificates")
+
+
+# All of it together
+
+
+def test_what_is_placed_is_what_this_assembler_version_places(store: Store) -> None:
+    base = Content(
+        {f"usr/share/base-files/{name}": name.encode() for name in ("profile", "motd", "dot.bashrc")},
+        folders={"var/run": 0o755, "tmp": 0o1777, "root": 0o700},
+    )
+    debs = {
+        **BASE,
+        "mawk": awk("mawk", 5),
+        "base-files": deb(control_text("base-files"), base),
+        "ca-certificates": deb(
+            control_text("ca-certificates"), Content({"usr/share/ca-certificates/x/X.crt": CERTIFICATE})
+        ),
+        "libpam-runtime": deb(control_text("libpam-runtime"), None, {"md5sums": "0  x\n"}),
+        "openssh-client": deb(control_text("openssh-client")),
+        "passwd": deb(control_text("passwd")),
+        "python3.11-minimal": deb(control_text("python3.11-minimal"), Content({"bin/python3.11": b"py"})),
+        "tzdata": deb(control_text("tzdata")),
+    }
+    tree, _ = place(store, debs)
+    assert_golden("apt/placed", tree.listing.decode().splitlines())
