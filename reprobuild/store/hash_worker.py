@@ -58,14 +58,14 @@ def _look(path: bytes, name: bytes = b"", expected: Expected = (0, 0, 0)) -> byt
     finally:
         os.close(descriptor)
     looks = (found.st_mtime_ns, found.st_mode, found.st_uid)
-    if looks == expected and digest.encode() == name:
+    if digest.encode() == name and looks == expected:
         return b"%d" % size
     return b"%s %d %d %d %d" % (digest.encode(), size, *looks)
 
 
 def _hash(descriptor: int, expected: int) -> tuple[int, str]:
     if expected < SMALL:
-        data = os.read(descriptor, expected + 1)
+        data = os.read(descriptor, expected + 1)  # one call, and one that finds more where there is more
         hasher = hashlib.sha256(data)
         if len(data) == expected:
             return expected, hasher.hexdigest()
