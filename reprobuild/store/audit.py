@@ -69,7 +69,8 @@ def set_aside(store: Store, finding: Finding) -> bool:
 
     A damaged blob goes to ``tmp/trash``, and the records that need it are forgotten, so that the next
     ``realize`` brings it back, and checkouts that it is linked into are removed; so do records and
-    listings that lack something. An edited checkout is removed. A blob with right bytes and changed mode or time gets these back.
+    listings that lack something. An edited checkout is removed. A blob with right bytes and changed mode
+    or time gets these back.
     """
     try:
         return _set_aside(store, finding)
