@@ -128,8 +128,6 @@ class Assembler:
                 placement = placer.place(derived.step, derived.pins, facts, self._store, group)
                 layer = Layer(placement.entries)
                 self._remember(group, key, "placement", layer, {"notes": list(placement.notes)})
-            for note in placement.notes:
-                self._project.tell(Note(note))
             return layer.entries
 
     # Byte code: made by the image's own Python.

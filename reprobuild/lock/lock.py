@@ -16,6 +16,7 @@ from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth, realise
+from reprobuild.digest import Digest
 from reprobuild.errors import OfflineError, OutsideError, UsageError
 from reprobuild.events import Note
 from reprobuild.lock.kinds import resolver
@@ -66,6 +67,8 @@ def lock(
     pins = list(_walk(project, evaluated, pins_of))
     derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
     realised = realise(project, derived, told=_last_source(evaluated))
+    for note in _notes(project, realised):
+        project.tell(Note(note))
     after = _joined(project, evaluated, before, derived, realised)
     path = evaluated.folder / LOCK_FILE
     text = write_lock(after)
@@ -138,6 +141,14 @@ def _to_update(evaluated: Evaluated, update: Sequence[str]) -> Iterator[str]:
             known = "; ".join(key for _, key in keys) or "none"
             raise UsageError(f"no source of {evaluated.recipe.name} fits {wanted!r}", f"its sources: {known}")
         yield from found
+
+
+def _notes(project: Project, realised: Realised) -> Iterator[str]:
+    """Give what was noted when an image's sources were placed, now or earlier."""
+    record = project.store.realisations.get(realised.input_hash) or {}
+    for key in map(Digest.parse, record.get("records", ())):
+        placed = project.store.realisations.get(key) or {}
+        yield from placed.get("notes", ())
 
 
 def _joined(
