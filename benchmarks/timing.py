@@ -5,6 +5,7 @@ Knows nothing of what they do.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import time
@@ -48,6 +49,7 @@ def medians(
                 continue
             if before and name in before:
                 before[name]()
+            os.sync()  # what one has written must not slow the next one down
             started = time.perf_counter()
             work()
             if number:

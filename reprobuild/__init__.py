@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from reprobuild.predict.model import load as load
     from reprobuild.recipe.predictors import File as File
     from reprobuild.recipe.predictors import predictor as predictor
     from reprobuild.recipe.recipe import image as image
