@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from reprobuild.canonical import canonical_digest
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
-from reprobuild.recipe.codec import predictors_from_json, predictors_to_json
+from reprobuild.recipe.predictor_codec import predictors_from_json, predictors_to_json
 from reprobuild.recipe.predictors import Json, Predictor
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store

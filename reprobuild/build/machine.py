@@ -48,7 +48,6 @@ def examine(project: Project) -> list[Finding]:
         lambda: _space(project),
         lambda: _file_system(project),
         lambda: _sandbox(project),
-        _uid_range,
         _uv,
         lambda: _program("git", "git --version", "executable bits are taken from the file system instead"),
         lambda: _program("docker", "docker --version", "not needed: the embedded engine takes its place"),
@@ -109,23 +108,6 @@ def _sandbox(project: Project) -> Finding:
     if not isolation.available:
         return Finding("sandbox", "missing", isolation.missing, isolation.hint)
     return Finding("sandbox", "ok", isolation.name)
-
-
-def _uid_range() -> Finding:
-    if os.geteuid() == 0:
-        return Finding("uid range", "ok", "root has one")
-    user = str(os.geteuid())
-    try:
-        import pwd
-
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        pass
-    ranges = Path("/etc/subuid").read_text() if Path("/etc/subuid").exists() else ""
-    named = any(line.split(":")[0] in (user, str(os.geteuid())) for line in ranges.splitlines())
-    if named and shutil.which("newuidmap"):
-        return Finding("uid range", "ok", f"/etc/subuid has one for {user}")
-    return Finding("uid range", "ok", "none; needed by run(…, owners=True) alone")
 
 
 def _uv() -> Finding:

@@ -5,7 +5,7 @@ Knows nothing of any verb. The store and the engine are opened when first asked 
 
 from __future__ import annotations
 
-import platform as machine
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,11 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 
 def host_platform() -> str:
     """Give this machine's platform as OCI writes it: ``linux/amd64``. Raises UsageError for others."""
-    system, architecture = machine.system().lower(), ARCHITECTURES.get(machine.machine().lower())
+    here = os.uname()
+    system, architecture = here.sysname.lower(), ARCHITECTURES.get(here.machine.lower())
     if system != "linux" or architecture is None:
         raise UsageError(
-            f"images are built for linux/amd64 and linux/arm64, and this is {system}/{machine.machine()}"
+            f"images are built for linux/amd64 and linux/arm64, and this is {system}/{here.machine}"
         )
     return f"linux/{architecture}"
 

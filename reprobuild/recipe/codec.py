@@ -1,7 +1,7 @@
-"""Recipes, steps and predictors to JSON values and back.
+"""Recipes and steps to JSON values and back.
 
-Knows nothing of files. The JSON is what the evaluation's child sends, what is remembered of an
-evaluation, and, for predictors, what travels in an image's config.
+Knows nothing of files. The JSON is what the evaluation's child sends, and what is remembered of an
+evaluation.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.predictors import Example, Json, Parameter, Predictor
+from reprobuild.recipe.predictor_codec import predictors_from_json, predictors_to_json
+from reprobuild.recipe.predictors import Json, Parameter
 from reprobuild.recipe.recipe import Image, Recipe
-from reprobuild.recipe.steps import STEP_KINDS, Step, Where
+from reprobuild.recipe.steps import STEP_KINDS, Step
+from reprobuild.recipe.where import Where
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Json]:
@@ -77,59 +79,3 @@ def step_from_json(value: Mapping[str, Json]) -> Step:
         name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()
     }
     return made(where=where, **plain)
-
-
-def predictors_to_json(predictors: Mapping[str, Predictor]) -> dict[str, Json]:
-    """Write predictors as a JSON value; fields keep their order by being lists of pairs."""
-    return {name: _predictor_to_json(predictor) for name, predictor in predictors.items()}
-
-
-def predictors_from_json(value: Mapping[str, Json]) -> dict[str, Predictor]:
-    """Read what ``predictors_to_json`` wrote."""
-    return {name: _predictor_from_json(item) for name, item in value.items()}
-
-
-def _predictor_to_json(predictor: Predictor) -> dict[str, Json]:
-    return {
-        "command": predictor.command,
-        "inputs": [[name, kind] for name, kind in predictor.inputs.items()],
-        "outputs": [[name, kind] for name, kind in predictor.outputs.items()],
-        "protocol": predictor.protocol,
-        "scope": predictor.scope,
-        "parameters": {name: [one.type, one.default] for name, one in predictor.parameters.items()},
-        "random": predictor.random,
-        "threads": predictor.threads,
-        "cuda": predictor.cuda,
-        "tolerance": predictor.tolerance,
-        "network": predictor.network,
-        "examples": [
-            {
-                "items": [[dict(given), dict(expected)] for given, expected in example.items],
-                "parameters": dict(example.parameters),
-            }
-            for example in predictor.examples
-        ],
-    }
-
-
-def _predictor_from_json(value: Mapping[str, Json]) -> Predictor:
-    return Predictor(
-        command=value["command"],
-        inputs=dict(value["inputs"]),
-        outputs=dict(value["outputs"]),
-        protocol=value["protocol"],
-        scope=value["scope"],
-        parameters={name: Parameter(*one) for name, one in value["parameters"].items()},
-        random=value["random"],
-        threads=value["threads"],
-        cuda=value["cuda"],
-        tolerance=value["tolerance"],
-        network=value["network"],
-        examples=tuple(
-            Example(
-                items=tuple((given, expected) for given, expected in example["items"]),
-                parameters=example["parameters"],
-            )
-            for example in value["examples"]
-        ),
-    )

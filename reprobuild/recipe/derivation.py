@@ -13,9 +13,9 @@ from functools import cached_property
 from reprobuild.canonical import canonical
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
-from reprobuild.recipe.codec import predictors_to_json
 from reprobuild.recipe.lockfile import Lock
 from reprobuild.recipe.pins import Pin
+from reprobuild.recipe.predictor_codec import predictors_to_json
 from reprobuild.recipe.predictors import Json
 from reprobuild.recipe.recipe import Recipe
 from reprobuild.recipe.steps import Apt, Files, Run, Step, Url, Wheels

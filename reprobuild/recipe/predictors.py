@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.steps import Where
+from reprobuild.recipe.where import Where
 
 Json = Any
 """A JSON value, as Python's json module gives it."""

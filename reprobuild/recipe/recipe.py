@@ -13,7 +13,8 @@ from typing import Any, ParamSpec
 
 from reprobuild.errors import RecipeError
 from reprobuild.recipe.predictors import Json, Parameter, Predictor
-from reprobuild.recipe.steps import Step, Where, _inside
+from reprobuild.recipe.steps import Step, _inside
+from reprobuild.recipe.where import Where
 
 P = ParamSpec("P")
 

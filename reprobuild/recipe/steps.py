@@ -7,7 +7,6 @@ what that came to.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,27 +14,9 @@ from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from reprobuild.errors import RecipeError
+from reprobuild.recipe.where import Where
 
 DEBIAN_ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where in a recipe something stands; equal to any other, so that moving a line changes no key."""
-
-    file: str = field(default="recipe.py", compare=False)
-    line: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
-    @classmethod
-    def caller(cls) -> Where:
-        """Give the nearest line on the stack that is not the package's own."""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_globals.get("__package__", "") == __package__:
-            frame = frame.f_back
-        return cls(frame.f_code.co_filename.rpartition("/")[2], frame.f_lineno)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
