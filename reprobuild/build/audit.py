@@ -5,67 +5,85 @@ Knows nothing of blobs and checkouts, which ``store.audit`` checks, nor of predi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reprobuild.build import recipes
 from reprobuild.build.derive import derive_recipe, lock_of
-from reprobuild.build.image import image_from_record, recall_image
+from reprobuild.build.image import image_from_record, recall_diff_id, recall_image
 from reprobuild.build.project import Project
+from reprobuild.canonical import canonical
 from reprobuild.digest import Digest
 from reprobuild.errors import ReprobuildError
+from reprobuild.oci.image import Config
 from reprobuild.oci.tar import write_layer
+from reprobuild.recipe.predictors import Json
 from reprobuild.store.audit import Finding
 from reprobuild.store.store import Store
-from reprobuild.tree import Layer, Tree, TreeError, apply
+from reprobuild.tree import Layer, Tree, apply
 
 
-def audit_images(store: Store) -> Iterator[Finding]:
-    """Make every image's digests again from what they are digests of; give what differs.
+def audit_images(store: Store, *, deep: bool = False) -> Iterator[Finding]:
+    """Check every image's record against what its blobs say; ``store.audit`` checks the blobs.
 
-    The ``diff_id`` of each layer is computed from its listing and bodies once, however many images
-    have it; config and derivation are compared with image ID and input hash.
+    Derivation and config are compared with input hash and image ID, and all that the record repeats
+    of the config (the world of commands, predictors, each layer's ``diff_id``) with the config. What
+    a layer's listing comes to is recalled; with ``deep`` it is made again, from every body.
     """
     known: dict[Digest, Digest | str] = {}
     for key in store.realisations:
         record = store.realisations.get(key)
         if record is None or record.get("kind") != "image":
             continue
-        where = str(store.realisations.locate(key))
-        try:
-            image = image_from_record(record)
-        except (KeyError, TypeError, ValueError) as error:
-            yield Finding(
-                "realisation", key.hex, where, f"makes no sense: {error!r}", _again(record.get("recipe"))
-            )
-            continue
-        tree = Tree()
-        if not key == image.input_hash == image.derivation:
-            problem = f"is of another derivation: {image.input_hash}"
-            yield Finding("realisation", image.tag, where, problem, _again(image.recipe))
-        if record["config"] != record["image_id"]:
-            problem = f"its image ID is not the digest of its config, {record['config']}"
-            yield Finding("realisation", image.tag, where, problem, _again(image.recipe))
-        for layer in image.layers:
-            if layer.listing not in known:
-                known[layer.listing] = _diff_id(store, layer.listing)
-            found = known[layer.listing]
-            if found != layer.diff_id:
-                problem = (
-                    f"step {layer.step}: {found}"
-                    if isinstance(found, str)
-                    else f"step {layer.step}: its layer is {found}, and the record says {layer.diff_id}"
-                )
-                yield Finding("realisation", image.tag, where, problem, _again(image.recipe))
-                break
-            try:
-                tree = apply(tree, Layer.parse(store.blobs.read(layer.listing)))
-            except TreeError as error:
-                yield Finding("realisation", image.tag, where, f"step {layer.step}: {error.message}", "")
-                break
+        name = record.get("recipe")
+        mend = f"reprobuild audit --repair, then reprobuild realize {name}"
+        for what, problem in _image_problems(store, key, record, known, deep=deep):
+            yield Finding("realisation", what, str(store.realisations.locate(key)), problem, mend)
 
 
-def _diff_id(store: Store, listing: Digest) -> Digest | str:
+def _image_problems(
+    store: Store, key: Digest, record: Mapping[str, Json], known: dict[Digest, Digest | str], *, deep: bool
+) -> Iterator[tuple[str, str]]:
+    """Give the image's name and what is wrong, for each thing that is."""
     try:
+        image = image_from_record(record)
+        config = Config.parse(store.blobs.read(image.image_id))
+    except (KeyError, TypeError, ValueError) as error:
+        yield key.hex, f"makes no sense: {error!r}"
+        return
+    except ReprobuildError as error:
+        yield key.hex, f"its config: {error.message}"
+        return
+    if not key == image.input_hash == image.derivation:
+        yield image.tag, f"is of another derivation: {image.input_hash}"
+    if record["config"] != record["image_id"]:
+        yield image.tag, f"its image ID is not the digest of its config, {record['config']}"
+    if config.diff_ids != tuple(layer.diff_id for layer in image.layers):
+        yield image.tag, "names other layers than its config"
+    if (dict(config.env), config.workdir) != (dict(image.env), image.workdir):
+        yield image.tag, "has another environment or workdir than its config"
+    if canonical(dict(config.predictors)) != canonical(record["predictors"]):
+        yield image.tag, "has other predictors than its config"
+    tree = Tree()
+    for layer in image.layers:
+        if layer.listing not in known:
+            known[layer.listing] = _diff_id(store, layer.listing, deep=deep)
+        found = known[layer.listing]
+        try:
+            if isinstance(found, str):
+                raise ReprobuildError(found)
+            if found != layer.diff_id:
+                raise ReprobuildError(f"its layer is {found}, and the record says {layer.diff_id}")
+            tree = apply(tree, Layer.parse(store.blobs.read(layer.listing)))
+        except ReprobuildError as error:
+            yield image.tag, f"step {layer.step}: {error.message}"
+            return
+
+
+def _diff_id(store: Store, listing: Digest, *, deep: bool) -> Digest | str:
+    """Give what a layer comes to, or why that cannot be told."""
+    try:
+        if not deep and (recalled := recall_diff_id(store, listing)) is not None:
+            return recalled
         return write_layer(Layer.parse(store.blobs.read(listing)), store.blobs.open)[0]
     except ReprobuildError as error:
         return error.message
@@ -103,7 +121,3 @@ def audit_locks(project: Project, names: Sequence[str]) -> Iterator[Finding]:
 def all_names(project: Project) -> list[str]:
     """Give the names of all recipes."""
     return recipes.names(project.settings.recipes)
-
-
-def _again(name: object) -> str:
-    return f"reprobuild audit --repair, then reprobuild realize {name}"

@@ -185,7 +185,7 @@ def write_image(
         derivation = group.add_bytes(derived.derivation.canonical)
         pins = {pin.sha256 for step in derived.steps for pin in step.pins}
         sources = [str(digest) for digest in pins if group.has(digest)]
-        diffs = [diff_key(layer) for _, layer in layers]
+        diffs = [diff_key(layer.digest) for _, layer in layers]
         listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         record = {
             "kind": "image",
@@ -211,16 +211,22 @@ def write_image(
     return image_from_record(record)
 
 
-def diff_key(layer: Layer) -> Digest:
-    """Give the key under which a layer's ``diff_id`` is remembered."""
+def diff_key(listing: Digest) -> Digest:
+    """Give the key under which a layer's ``diff_id`` is remembered, by the digest of its listing."""
     from reprobuild.recipe.derivation import ASSEMBLER
 
-    return canonical_digest({"diff": ASSEMBLER, "layer": str(layer.digest)})
+    return canonical_digest({"diff": ASSEMBLER, "layer": str(listing)})
+
+
+def recall_diff_id(store: Store, listing: Digest) -> Digest | None:
+    """Give what a layer is known to come to."""
+    record = store.realisations.get(diff_key(listing))
+    return None if record is None else Digest.parse(record["diff_id"])
 
 
 def diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int]:
     """Give the digest and the size in bytes of a layer's tar stream, remembered with the group."""
-    key = diff_key(layer)
+    key = diff_key(layer.digest)
     record = store.realisations.get(key)
     if record is not None:
         return Digest.parse(record["diff_id"]), int(record["size"])

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.command("audit")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option(
-    "--all", "everything", is_flag=True, help="The locks of all recipes, not of realized ones alone."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="The locks of all recipes, not of realized ones alone; and each layer's digest made again.",
 )
 @click.option("--repair", is_flag=True, help="Take what is damaged out of the way, so that it comes back.")
 @click.pass_obj
@@ -31,7 +34,10 @@ def command(session: Session, names: tuple[str, ...], everything: bool, repair: 
     if everything and names:
         raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
     with session.working() as project:
-        findings = [*_store(project, repair=repair), *_locks(project, names, everything=everything)]
+        findings = [
+            *_store(project, repair=repair, deep=everything),
+            *_locks(project, names, everything=everything),
+        ]
         predictions, checked = _predictions(project, repair=repair)
         findings += predictions
     mended = sum(bool(finding["mended"]) for finding in findings)
@@ -57,16 +63,13 @@ def _finding(
     return {"kind": kind, "what": what, "where": where, "problem": problem, "hint": hint, "mended": mended}
 
 
-def _store(project: Project, *, repair: bool) -> Iterator[dict[str, Any]]:
+def _store(project: Project, *, repair: bool, deep: bool) -> Iterator[dict[str, Any]]:
     from reprobuild.build.audit import audit_images
     from reprobuild.store.audit import audit, set_aside
 
-    found = list(audit(project.store, tell=project.tell))
-    for one in found:
+    for one in [*audit(project.store, tell=project.tell), *audit_images(project.store, deep=deep)]:
         mended = repair and set_aside(project.store, one)
         yield _finding(one.kind, one.what, one.where, one.problem, one.hint, mended=mended)
-    for one in audit_images(project.store):
-        yield _finding(one.kind, one.what, one.where, one.problem, one.hint)
 
 
 def _locks(project: Project, names: tuple[str, ...], *, everything: bool) -> Iterator[dict[str, Any]]:

@@ -113,7 +113,7 @@ def test_an_edited_checkout(project: Project, damage: str) -> None:
     mend(project)
 
 
-@pytest.mark.parametrize("damage", ["cut", "image", "layer", "other"])
+@pytest.mark.parametrize("damage", ["cut", "image", "layer", "listing", "world", "predictors", "other"])
 def test_a_damaged_realisation(project: Project, damage: str) -> None:
     (record,) = (
         path
@@ -128,10 +128,17 @@ def test_a_damaged_realisation(project: Project, damage: str) -> None:
             value["image_id"] = "sha256:" + "0" * 64
         elif damage == "layer":
             value["layers"][1]["diff_id"] = value["layers"][0]["diff_id"]
+        elif damage == "listing":
+            value["layers"][1]["layer"] = value["layers"][0]["layer"]
+        elif damage == "world":
+            value["env"]["LD_PRELOAD"] = "/opt/evil.so"
+        elif damage == "predictors":
+            value["predictors"]["default"]["command"] = "true {input} {output}"
         else:
             value["input_hash"] = "sha256:" + "1" * 64
         record.write_text(json.dumps(value))
     assert any(one["kind"] == "realisation" for one in findings(project))
+    mend(project)
 
 
 def test_a_tampered_prediction_is_found_and_never_given_out(project: Project) -> None:
