@@ -235,10 +235,10 @@ def cached_call(folder: Path, count: int) -> tuple[float, float]:
 
 def copying_target(folder: Path) -> Any:
     """Give a target whose predictor copies its input, on the host: only its first call computes."""
+    from reprobuild.derivation.predictors import predictor
     from reprobuild.digest import Digest
     from reprobuild.engine.protocol import Result
     from reprobuild.predict.target import Target
-    from reprobuild.recipe.predictors import predictor
     from reprobuild.store.checkouts import Checkout
 
     class Copier:

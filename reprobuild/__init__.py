@@ -10,31 +10,31 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from reprobuild.derivation.predictors import File as File
+    from reprobuild.derivation.predictors import predictor as predictor
+    from reprobuild.derivation.recipe import image as image
+    from reprobuild.derivation.recipe import recipe as recipe
+    from reprobuild.derivation.steps import apt as apt
+    from reprobuild.derivation.steps import dockerfile as dockerfile
+    from reprobuild.derivation.steps import files as files
+    from reprobuild.derivation.steps import gdrive as gdrive
+    from reprobuild.derivation.steps import git as git
+    from reprobuild.derivation.steps import hub as hub
+    from reprobuild.derivation.steps import oci as oci
+    from reprobuild.derivation.steps import run as run
+    from reprobuild.derivation.steps import url as url
+    from reprobuild.derivation.steps import wheels as wheels
     from reprobuild.predict.model import load as load
-    from reprobuild.recipe.predictors import File as File
-    from reprobuild.recipe.predictors import predictor as predictor
-    from reprobuild.recipe.recipe import image as image
-    from reprobuild.recipe.recipe import recipe as recipe
-    from reprobuild.recipe.steps import apt as apt
-    from reprobuild.recipe.steps import dockerfile as dockerfile
-    from reprobuild.recipe.steps import files as files
-    from reprobuild.recipe.steps import gdrive as gdrive
-    from reprobuild.recipe.steps import git as git
-    from reprobuild.recipe.steps import hub as hub
-    from reprobuild.recipe.steps import oci as oci
-    from reprobuild.recipe.steps import run as run
-    from reprobuild.recipe.steps import url as url
-    from reprobuild.recipe.steps import wheels as wheels
 
 _HOMES = {
-    "File": "reprobuild.recipe.predictors",
-    "predictor": "reprobuild.recipe.predictors",
-    "image": "reprobuild.recipe.recipe",
-    "recipe": "reprobuild.recipe.recipe",
+    "File": "reprobuild.derivation.predictors",
+    "predictor": "reprobuild.derivation.predictors",
+    "image": "reprobuild.derivation.recipe",
+    "recipe": "reprobuild.derivation.recipe",
     "load": "reprobuild.predict.model",
     **dict.fromkeys(
         ("apt", "dockerfile", "files", "gdrive", "git", "hub", "oci", "run", "url", "wheels"),
-        "reprobuild.recipe.steps",
+        "reprobuild.derivation.steps",
     ),
 }
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import zstandard
 from pysequoia import SignatureMode, Tsk, sign
 
+from reprobuild.derivation.pins import Pin
 from reprobuild.digest import Digest
-from reprobuild.recipe.pins import Pin
 
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,

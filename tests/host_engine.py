@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Capture, Command, Isolation, Result
 from reprobuild.predict.key import run_id
 from reprobuild.predict.target import Target
-from reprobuild.recipe.predictors import Predictor, predictor
 from reprobuild.store.checkouts import Checkout
 
 

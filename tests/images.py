@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reprobuild.digest import Digest
-from reprobuild.oci.image import Image, LayerReference, make_image, manifest_annotations
-from reprobuild.oci.tar import write_layer
+from reprobuild.images.image import Image, LayerReference, make_image, manifest_annotations
+from reprobuild.images.tar import write_layer
 from reprobuild.tree import Entry, Layer, Tree, difference, directory, file, link
 
 

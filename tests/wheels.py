@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from reprobuild.derivation.pins import Pin
 from reprobuild.digest import Digest
-from reprobuild.recipe.pins import Pin
 from reprobuild.store.store import Store
 
 

@@ -15,15 +15,15 @@ from reprobuild.build.capture import StoreCapture
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
 from reprobuild.canonical import canonical_digest
+from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recipe import Image, Recipe
+from reprobuild.derivation.steps import Apt, Files, Run, Wheels
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command, Result, thread_environment
 from reprobuild.errors import BuildFailedError, RefusedFetchError
 from reprobuild.events import Note, OutputLine, Warned
-from reprobuild.oci.bytecode import without_stale
-from reprobuild.recipe.derivation import ASSEMBLER, DerivedStep
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Image, Recipe
-from reprobuild.recipe.steps import Apt, Files, Run, Wheels
+from reprobuild.images.bytecode import without_stale
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay

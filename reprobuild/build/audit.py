@@ -12,11 +12,11 @@ from reprobuild.build.derive import derive_recipe, lock_of
 from reprobuild.build.image import image_from_record, recall_diff_id, recall_image
 from reprobuild.build.project import Project
 from reprobuild.canonical import canonical
+from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 from reprobuild.errors import ReprobuildError
-from reprobuild.oci.image import Config
-from reprobuild.oci.tar import write_layer
-from reprobuild.recipe.predictors import Json
+from reprobuild.images.image import Config
+from reprobuild.images.tar import write_layer
 from reprobuild.store.audit import Finding
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree, apply

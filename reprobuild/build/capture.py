@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from reprobuild.digest import Digest
-from reprobuild.oci.bytecode import SUFFIXES
-from reprobuild.oci.changes import Changed, RawChange
-from reprobuild.oci.normal_form import NormalForm, normal_form
+from reprobuild.images.bytecode import SUFFIXES
+from reprobuild.images.changes import Changed, RawChange
+from reprobuild.images.normal_form import NormalForm, normal_form
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Tree
 

@@ -23,9 +23,9 @@ from reprobuild.build.image import Realised, read_layers, recall_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.project import Project
 from reprobuild.build.realize import realise
+from reprobuild.derivation.predictors import Json
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import Note
-from reprobuild.recipe.predictors import Json
 from reprobuild.store.store import Store
 from reprobuild.tree import Entry, Layer
 

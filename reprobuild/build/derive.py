@@ -12,12 +12,12 @@ from pathlib import Path
 from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.place.files import digest_files
 from reprobuild.build.project import Project
-from reprobuild.recipe.derivation import ASSEMBLER, Derivation, DerivedStep, derive, derive_step, pinned
-from reprobuild.recipe.lockfile import LOCK_FILE, Lock, Output, read_lock
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Recipe
-from reprobuild.recipe.steps import Files, Step
+from reprobuild.derivation.derive import ASSEMBLER, Derivation, DerivedStep, derive, derive_step, pinned
+from reprobuild.derivation.lockfile import LOCK_FILE, Lock, Output, read_lock
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.steps import Files, Step
 
 NAMESPACE = "reprobuild"
 """First part of local tags; a registry's namespace is named when publishing."""

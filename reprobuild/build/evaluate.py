@@ -17,18 +17,18 @@ from pathlib import Path
 import reprobuild
 from reprobuild.build.project import Project
 from reprobuild.canonical import canonical_digest
+from reprobuild.derivation.codec import recipe_from_json
+from reprobuild.derivation.folder import folder_digests
+from reprobuild.derivation.lockfile import LOCK_FILE
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recipe import Recipe
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import EngineError, RecipeError
 from reprobuild.events import Warned
-from reprobuild.recipe.codec import recipe_from_json
-from reprobuild.recipe.folder import folder_digests
-from reprobuild.recipe.lockfile import LOCK_FILE
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Recipe
 from reprobuild.store.checkouts import Checkout
 
-STAGED = ("__init__.py", "digest.py", "errors.py", "recipe")
+STAGED = ("__init__.py", "digest.py", "errors.py", "derivation")
 """Parts of the package that evaluation imports."""
 TIME_LIMIT = 60.0
 """Seconds that an evaluation may take: it computes nothing."""
@@ -36,7 +36,7 @@ MEMORY_LIMIT = 2 * 1024**3
 WORK = "a recipe only says what is wanted; work belongs into run(…)"
 PROGRAM = (
     "import sys; sys.path.insert(0, '{package}'); "
-    "from reprobuild.recipe.evaluation import main; main(*sys.argv[1:])"
+    "from reprobuild.derivation.evaluation import main; main(*sys.argv[1:])"
 )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from reprobuild.build.image import Realised
 from reprobuild.errors import OutsideError
-from reprobuild.oci.image import Image, LayerReference, manifest_annotations
+from reprobuild.images.image import Image, LayerReference, manifest_annotations
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer
 
@@ -35,7 +35,7 @@ def export(store: Store, realised: Realised, path: Path, form: Format) -> bool:
     What is there already with the same content is left alone. Raises UsageError for a path that
     holds something else, OutsideError where it cannot be written, CheckFailedError for damage.
     """
-    from reprobuild.oci.export import export_archive, export_layout
+    from reprobuild.images.export import export_archive, export_layout
 
     image = oci_image(store, realised)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reprobuild.canonical import canonical_digest
+from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
+from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
-from reprobuild.recipe.predictor_codec import predictors_from_json, predictors_to_json
-from reprobuild.recipe.predictors import Json, Predictor
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree, apply
@@ -161,7 +161,7 @@ def write_image(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from reprobuild.oci.image import LayerReference, make_image
+    from reprobuild.images.image import LayerReference, make_image
 
     recipe = derived.recipe
     predictors = predictors_to_json(recipe.image.predictors)
@@ -213,7 +213,7 @@ def write_image(
 
 def diff_key(listing: Digest) -> Digest:
     """Give the key under which a layer's ``diff_id`` is remembered, by the digest of its listing."""
-    from reprobuild.recipe.derivation import ASSEMBLER
+    from reprobuild.derivation.derive import ASSEMBLER
 
     return canonical_digest({"diff": ASSEMBLER, "layer": str(listing)})
 
@@ -230,7 +230,7 @@ def diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int
     record = store.realisations.get(key)
     if record is not None:
         return Digest.parse(record["diff_id"]), int(record["size"])
-    from reprobuild.oci.tar import write_layer
+    from reprobuild.images.tar import write_layer
 
     found, size = write_layer(layer, store.blobs.open)
     group.record(

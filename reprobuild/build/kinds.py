@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from reprobuild.build.place.placement import Placement
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.steps import Step
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.steps import Step
 from reprobuild.settings import Settings
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from reprobuild.build.derive import Derived
 from reprobuild.build.image import Realised
+from reprobuild.derivation.lockfile import Output
 from reprobuild.errors import CheckFailedError
-from reprobuild.recipe.lockfile import Output
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer
 

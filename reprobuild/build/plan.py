@@ -15,10 +15,10 @@ from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived
 from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project
+from reprobuild.derivation.derive import DerivedStep
+from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
-from reprobuild.recipe.derivation import DerivedStep
-from reprobuild.recipe.predictors import Json
 from reprobuild.tree import Tree
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from reprobuild.build.image import Realised, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.plan import make_plan, missing_downloads
 from reprobuild.build.project import Project
+from reprobuild.derivation.derive import DerivedStep
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recipe import Recipe
 from reprobuild.events import StepFinished, StepStarted, ignore
-from reprobuild.recipe.derivation import DerivedStep
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Recipe
 from reprobuild.tree import Layer, Tree
 
 if TYPE_CHECKING:

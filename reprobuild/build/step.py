@@ -12,10 +12,10 @@ from reprobuild.build.assemble import run_command
 from reprobuild.build.derive import Derived
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth
+from reprobuild.derivation.recipe import Image
+from reprobuild.derivation.steps import Run
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import UsageError
-from reprobuild.recipe.recipe import Image
-from reprobuild.recipe.steps import Run
 from reprobuild.tree import Layer
 
 

@@ -13,10 +13,10 @@ from reprobuild.build.derive import derive_recipe, lock_of
 from reprobuild.build.find import find_image, is_reference
 from reprobuild.build.image import image_from_record
 from reprobuild.build.project import Project
+from reprobuild.derivation.derive import Difference, differences
+from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 from reprobuild.errors import UsageError
-from reprobuild.recipe.derivation import Difference, differences
-from reprobuild.recipe.predictors import Json
 
 
 @dataclass(frozen=True)

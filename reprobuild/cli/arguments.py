@@ -85,8 +85,8 @@ def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | 
     """
     from reprobuild.build import memo, recipes
     from reprobuild.build.image import recall_image
+    from reprobuild.derivation.folder import folder_digests
     from reprobuild.digest import Digest
-    from reprobuild.recipe.folder import folder_digests
 
     settings = project.settings
     try:

@@ -19,7 +19,7 @@ def command(session: Session) -> int:
     """List the recipes that there are: name, version, whether locked and built, what they are."""
     from reprobuild.build import recipes
     from reprobuild.build.evaluate import evaluate
-    from reprobuild.recipe.lockfile import LOCK_FILE
+    from reprobuild.derivation.lockfile import LOCK_FILE
 
     project = session.project()
     found: list[dict[str, Any]] = []

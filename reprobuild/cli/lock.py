@@ -14,7 +14,7 @@ from reprobuild.cli.text import count_text
 from reprobuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from reprobuild.recipe.derivation import Difference
+    from reprobuild.derivation.derive import Difference
 
 SHOWN = 40
 """Differences that are shown; the lock's own diff has them all."""

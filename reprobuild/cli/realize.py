@@ -90,7 +90,7 @@ def _realize(
 def _remember(project: Project, name: str, sets: Sequence[str], realised: Realised) -> None:
     """Remember the answer for the next call, which will find everything there (``cli.warm``)."""
     from reprobuild.build.memo import memo_key, remember
-    from reprobuild.recipe.folder import folder_digests
+    from reprobuild.derivation.folder import folder_digests
 
     store = project.store
     record = store.realisations.get(realised.input_hash)

@@ -14,8 +14,8 @@ from reprobuild.cli.text import count_text, size_text
 if TYPE_CHECKING:
     from reprobuild.build.evaluate import Evaluated
     from reprobuild.build.image import Realised
-    from reprobuild.recipe.lockfile import Lock
-    from reprobuild.recipe.predictors import Predictor
+    from reprobuild.derivation.lockfile import Lock
+    from reprobuild.derivation.predictors import Predictor
 
 
 @click.command("show")

@@ -93,7 +93,7 @@ def _recall(call: Call) -> list[_Answer] | None:
     from reprobuild import settings
     from reprobuild.build.memo import memo_key, recall
     from reprobuild.build.recipes import find
-    from reprobuild.recipe.folder import folder_digests
+    from reprobuild.derivation.folder import folder_digests
 
     flags: dict[str, object] = dict(call.options)
     if call.recipes:

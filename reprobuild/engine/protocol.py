@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from reprobuild.oci.changes import RawChange as RawChange
-from reprobuild.oci.changes import RawKind as RawKind
+from reprobuild.images.changes import RawChange as RawChange
+from reprobuild.images.changes import RawKind as RawKind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

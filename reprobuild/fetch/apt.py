@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Apt
 from reprobuild.fetch.apt_sources import APT_FOLDER, pool_bases, read_apt_sources
 from reprobuild.fetch.download import Download
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Apt
 from reprobuild.settings import Settings
 
 

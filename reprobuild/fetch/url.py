@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Url
 from reprobuild.fetch.download import Download
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Url
 from reprobuild.settings import Settings
 
 

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Wheels
 from reprobuild.errors import CheckFailedError, OfflineError, UpstreamError, UsageError
 from reprobuild.fetch.download import Download
 from reprobuild.fetch.index_page import ACCEPT, IndexFile, parse_page, project_address
 from reprobuild.fetch.python_index import PythonIndex, is_local, python_index, shown
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Wheels
 from reprobuild.settings import Settings
 
 TYPE_CHECKING = False

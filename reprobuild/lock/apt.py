@@ -19,14 +19,14 @@ from reprobuild.debian.index import Index, Package
 from reprobuild.debian.installed import read_installed
 from reprobuild.debian.relation import Relation
 from reprobuild.debian.release import IndexFile, Release, read_release
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import DEBIAN_ARCHITECTURES, Apt
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, OfflineError, OutsideError, RecipeError, UpstreamError
 from reprobuild.events import Note
 from reprobuild.fetch.apt_sources import APT_FOLDER, MOMENT, current_bases, read_apt_sources, snapshot_bases
 from reprobuild.lock.debian_resolution import UnresolvableError
 from reprobuild.lock.debian_resolution import resolve as choose
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import DEBIAN_ARCHITECTURES, Apt
 
 if TYPE_CHECKING:
     from reprobuild.fetch.http import Http

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, cast
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Step
 from reprobuild.lock.resolver import Context
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Step
 
 
 class Resolver(Protocol):

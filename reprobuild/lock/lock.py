@@ -16,16 +16,16 @@ from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth, realise
+from reprobuild.derivation.derive import ASSEMBLER, Difference, differences
+from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.steps import Step
 from reprobuild.digest import Digest
 from reprobuild.errors import OfflineError, OutsideError, UsageError
 from reprobuild.events import Note
 from reprobuild.lock.kinds import resolver
 from reprobuild.lock.resolver import Context
-from reprobuild.recipe.derivation import ASSEMBLER, Difference, differences
-from reprobuild.recipe.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.steps import Step
 from reprobuild.tree import Tree
 
 

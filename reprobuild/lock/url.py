@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Url
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.events import Note
 from reprobuild.fetch.download import Download, fetch_all
 from reprobuild.lock.resolver import Context
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Url
 
 
 def resolve(step: Url, context: Context) -> tuple[Pin, ...]:

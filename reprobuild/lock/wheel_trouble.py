@@ -18,13 +18,13 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
+from reprobuild.derivation.steps import Wheels
 from reprobuild.errors import OfflineError, OutsideError, RecipeError, ReprobuildError, UpstreamError
 from reprobuild.fetch.index_page import IndexFile
 from reprobuild.fetch.python_index import PythonIndex
 from reprobuild.fetch.uv import Answer
 from reprobuild.fetch.wheels import Pages, where_asked
 from reprobuild.lock.wheel_tags import Target
-from reprobuild.recipe.steps import Wheels
 
 MOST_SHOWN = 12
 """Tags of wheels that are named before the rest is counted."""

@@ -19,6 +19,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from reprobuild.build.place.python import Python, find_python
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, OfflineError, RecipeError
 from reprobuild.events import Note
@@ -28,8 +30,6 @@ from reprobuild.lock.image_platform import libc_of, python_patch_level
 from reprobuild.lock.resolver import Context
 from reprobuild.lock.wheel_tags import ARCHITECTURES, Target
 from reprobuild.lock.wheel_trouble import UNDATED, explain, moment_after, undated
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Wheels
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reprobuild.canonical import canonical, canonical_digest
+from reprobuild.derivation.predictors import Predictor
 from reprobuild.digest import Digest
-from reprobuild.recipe.predictors import Predictor
 
 KEY_SCHEMA = 1
 """Changes whenever equal predictions would get other keys, or other ones equal keys."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprobuild.canonical import LARGEST_INTEGER, canonical
+from reprobuild.derivation.predictors import Parameter, Predictor
 from reprobuild.errors import NotBuiltError, UsageError
-from reprobuild.recipe.predictors import Parameter, Predictor
 
 SEED = "seed"
 CPU = "cpu"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.protocol import Command, Result
 from reprobuild.errors import InputError, NotBuiltError, PredictionFailedError, RefusedFetchError
 from reprobuild.events import OutputLine, Tell, Warned
@@ -21,7 +22,6 @@ from reprobuild.predict.fields import Fields
 from reprobuild.predict.parameters import CPU, fill_command
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.target import Target
-from reprobuild.recipe.predictors import Predictor
 from reprobuild.tree import NORMAL_TIME
 
 INPUT = "/in/input.jsonl"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reprobuild.derivation.predictors import Predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Engine
 from reprobuild.errors import UsageError
 from reprobuild.predict.key import run_id
-from reprobuild.recipe.predictors import Predictor
 from reprobuild.store.checkouts import Checkout
 
 if TYPE_CHECKING:

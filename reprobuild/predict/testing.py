@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reprobuild.derivation.predictors import Example, Predictor
 from reprobuild.errors import ReprobuildError
 from reprobuild.events import Tell, ignore
 from reprobuild.predict.call import Options
 from reprobuild.predict.model import Model
 from reprobuild.predict.target import Target
-from reprobuild.recipe.predictors import Example, Predictor
 
 Json = Any
 

@@ -17,6 +17,8 @@ import pytest
 from pysequoia import Tsk
 
 from reprobuild.build.place import apt as place_apt
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Apt, apt
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command
 from reprobuild.engine.sandbox import SandboxEngine
@@ -28,8 +30,6 @@ from reprobuild.fetch.download import fetch_all
 from reprobuild.lock.apt import resolve
 from reprobuild.lock.debian_resolution import UnresolvableError
 from reprobuild.lock.resolver import Context
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Apt, apt
 from reprobuild.settings import Settings, load
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, difference, overlay

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from reprobuild.recipe.lockfile import LOCK_FILE
+from reprobuild.derivation.lockfile import LOCK_FILE
 from tests.projects import SOURCE, Project, require_sandbox
 from tests.require import require
 

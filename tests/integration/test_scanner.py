@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.recipe.lockfile import read_lock
+from reprobuild.derivation.lockfile import read_lock
 from tests.integration.test_recipes import RECIPES, project, realize
 from tests.projects import Project
 from tests.require import require

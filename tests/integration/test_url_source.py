@@ -10,14 +10,14 @@ from reprobuild import settings, url
 from reprobuild.build.place import url as placing
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.tar_reader import ArchiveError
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Url
 from reprobuild.digest import Digest
 from reprobuild.errors import DigestMismatchError, RecipeError
 from reprobuild.events import Event, Note
 from reprobuild.fetch.url import downloads
 from reprobuild.lock.resolver import Context
 from reprobuild.lock.url import resolve
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Url
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, directory, file
 from tests.archives import block, tar

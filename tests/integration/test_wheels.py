@@ -11,6 +11,9 @@ from reprobuild import settings
 from reprobuild.build.place import wheels as place_wheels
 from reprobuild.build.plan import missing_downloads
 from reprobuild.build.project import Project
+from reprobuild.derivation.derive import derive_step
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Wheels, wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import (
     CheckFailedError,
@@ -25,9 +28,6 @@ from reprobuild.fetch import wheels as fetch_wheels
 from reprobuild.fetch.download import fetch_all
 from reprobuild.lock import wheels as lock_wheels
 from reprobuild.lock.resolver import Context
-from reprobuild.recipe.derivation import derive_step
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Wheels, wheels
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, file, overlay
 from tests.require import require

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import apt
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.fetch.apt import downloads
@@ -17,8 +19,6 @@ from reprobuild.fetch.apt_sources import (
     snapshot_bases,
 )
 from reprobuild.lock.apt import moment_of
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import apt
 from reprobuild.settings import load
 
 MIRROR = "http://mirror.example/debian"

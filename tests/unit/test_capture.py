@@ -8,7 +8,7 @@ import pytest
 
 from reprobuild.build.capture import StoreCapture
 from reprobuild.digest import Digest
-from reprobuild.oci.changes import RawChange
+from reprobuild.images.changes import RawChange
 from reprobuild.store.store import Store
 from reprobuild.tree import NORMAL_TIME, Tree, directory
 

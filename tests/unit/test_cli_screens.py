@@ -11,9 +11,9 @@ from reprobuild.cli.lock import difference_lines
 from reprobuild.cli.output import table
 from reprobuild.cli.realize import plan_lines
 from reprobuild.cli.report import answer_of, reused
+from reprobuild.derivation.derive import Difference
 from reprobuild.digest import Digest
 from reprobuild.fetch.download import Download
-from reprobuild.recipe.derivation import Difference
 from tests.golden import assert_golden
 
 HASH = Digest.of(b"a derivation")

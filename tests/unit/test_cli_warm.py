@@ -78,7 +78,7 @@ def test_the_fast_lane_imports_nothing_heavy() -> None:
         "reprobuild.cli.warm",
         "reprobuild.build.memo",
         "reprobuild.build.recipes",
-        "reprobuild.recipe.folder",
+        "reprobuild.derivation.folder",
         "reprobuild.settings",
     )
     taken = f"before = set(sys.modules); import {', '.join(modules)}; print(*set(sys.modules) - before)"

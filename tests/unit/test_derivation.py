@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, predictor, run, url, wheels
+from reprobuild.derivation.derive import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
+from reprobuild.derivation.lockfile import Lock
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.recipe import Image, Recipe
+from reprobuild.derivation.steps import Step
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
-from reprobuild.recipe.derivation import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
-from reprobuild.recipe.lockfile import Lock
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.recipe import Image, Recipe
-from reprobuild.recipe.steps import Step
 from reprobuild.tree import file
 from tests.golden import assert_golden
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
+from reprobuild.derivation.evaluation import evaluate
+from reprobuild.derivation.predictors import Json
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.codec import recipe_from_json, recipe_to_json
-from reprobuild.recipe.evaluation import evaluate
-from reprobuild.recipe.predictors import Json
 
 HEAD = '"""One line.\n\nMore."""\nfrom reprobuild import *\n'
 WHOLE = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.recipe.git_index import executables
+from reprobuild.derivation.git_index import executables
 from tests.require import program
 
 FILES = {"recipes/x/run.sh": True, "recipes/x/recipe.py": False, "recipes/x/deep/tool": True, "other/y": True}

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from reprobuild.derivation.lockfile import LayerOutput, Lock, LockError, Output, read_lock, write_lock
+from reprobuild.derivation.pins import Pin
 from reprobuild.digest import Digest
-from reprobuild.recipe.lockfile import LayerOutput, Lock, LockError, Output, read_lock, write_lock
-from reprobuild.recipe.pins import Pin
 from tests.golden import assert_golden
 
 A, B = Digest.of(b"a"), Digest.of(b"b")

@@ -10,9 +10,9 @@ from reprobuild.build.place import apt as place_apt
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.canonical import canonical
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import apt
 from reprobuild.errors import BuildFailedError
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import apt
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, TreeError, directory, link, overlay
 from tests.archives import member

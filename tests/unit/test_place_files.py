@@ -9,8 +9,8 @@ import pytest
 
 from reprobuild import files
 from reprobuild.build.place.files import digest_files
+from reprobuild.derivation.folder import folder_digests
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.folder import folder_digests
 from tests.require import require
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reprobuild.derivation.predictors import File, predictor
 from reprobuild.errors import (
     InputError,
     NotBuiltError,
@@ -25,7 +26,6 @@ from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.files import predict_file
 from reprobuild.predict.runner import Limits
-from reprobuild.recipe.predictors import File, predictor
 from tests.host_engine import HostEngine, make_target, reverser
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reprobuild.canonical import canonical
+from reprobuild.derivation.predictors import predictor
 from reprobuild.digest import Digest
 from reprobuild.predict.key import KeyMaker, run_id
-from reprobuild.recipe.predictors import predictor
 
 RUN = Digest.of(b"what a command sees")
 PREDICTOR = predictor(

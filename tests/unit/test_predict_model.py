@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.errors import InputError, UsageError
 from reprobuild.predict.call import Options
 from reprobuild.predict.model import Model
 from reprobuild.predict.target import split_name
 from reprobuild.predict.testing import compare, run_examples
-from reprobuild.recipe.predictors import Predictor, predictor
 from tests.host_engine import HostEngine, make_target, reverser
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from reprobuild import apt, files, git, run, url, wheels
+from reprobuild.derivation.steps import Step
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.steps import Step
 
 
 @pytest.mark.parametrize(

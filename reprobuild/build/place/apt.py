@@ -23,9 +23,9 @@ from reprobuild.build.place.debian_archive import Deb, unpack
 from reprobuild.build.place.debian_merge import MERGED, Merge
 from reprobuild.build.place.placement import Placement
 from reprobuild.debian.installed import STATUS_FOLDER, SUMS
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.steps import Apt
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.steps import Apt
 from reprobuild.tree import Tree, file, link
 
 if TYPE_CHECKING:

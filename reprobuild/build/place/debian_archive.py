@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from reprobuild.build.compression import unpacked
 from reprobuild.build.tar_reader import ArchiveError, Body, Member, Stream, read_tar
 from reprobuild.debian.control import ControlError, Stanza, parse_stanza
-from reprobuild.recipe.pins import Pin
+from reprobuild.derivation.pins import Pin
 from reprobuild.tree import Entry, directory, file, link
 
 if TYPE_CHECKING:

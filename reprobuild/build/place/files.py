@@ -10,11 +10,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reprobuild.derivation.folder import is_left_out
+from reprobuild.derivation.git_index import executables
+from reprobuild.derivation.steps import Files
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.folder import is_left_out
-from reprobuild.recipe.git_index import executables
-from reprobuild.recipe.steps import Files
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, directory, file, link
 

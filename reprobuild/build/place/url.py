@@ -11,10 +11,10 @@ from reprobuild import tree
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import unpack
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.steps import Url
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.steps import Url
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 

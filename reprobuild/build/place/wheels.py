@@ -24,10 +24,10 @@ from installer.sources import WheelContentElement, WheelFile
 
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.place.python import Python, find_python
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.steps import Wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, RecipeError
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.steps import Wheels
 from reprobuild.tree import Entry, Tree, file
 
 if TYPE_CHECKING:

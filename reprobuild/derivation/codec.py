@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
+from reprobuild.derivation.predictors import Json, Parameter
+from reprobuild.derivation.recipe import Image, Recipe
+from reprobuild.derivation.steps import STEP_KINDS, Step
+from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.predictor_codec import predictors_from_json, predictors_to_json
-from reprobuild.recipe.predictors import Json, Parameter
-from reprobuild.recipe.recipe import Image, Recipe
-from reprobuild.recipe.steps import STEP_KINDS, Step
-from reprobuild.recipe.where import Where
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Json]:

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from reprobuild.derivation.codec import recipe_to_json
+from reprobuild.derivation.predictors import Json, Parameter
+from reprobuild.derivation.recipe import Image, Recipe, RecipeFunction
 from reprobuild.errors import RecipeError, ReprobuildError
-from reprobuild.recipe.codec import recipe_to_json
-from reprobuild.recipe.predictors import Json, Parameter
-from reprobuild.recipe.recipe import Image, Recipe, RecipeFunction
 
 RECIPE_FILE = "recipe.py"
 

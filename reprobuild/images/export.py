@@ -20,8 +20,8 @@ from typing import BinaryIO
 from reprobuild.canonical import canonical
 from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import CheckFailedError, OutsideError, UsageError
-from reprobuild.oci.image import MANIFEST_TYPE, Config, Image, LayerReference
-from reprobuild.oci.tar import (
+from reprobuild.images.image import MANIFEST_TYPE, Config, Image, LayerReference
+from reprobuild.images.tar import (
     BLOCK,
     END,
     OpenBlob,

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 from reprobuild.errors import UsageError
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictors import Json
 
 LOCK_FORMAT = 1
 LOCK_FILE = "recipe.lock"

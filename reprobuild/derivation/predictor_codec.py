@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reprobuild.recipe.predictors import Example, Json, Parameter, Predictor
+from reprobuild.derivation.predictors import Example, Json, Parameter, Predictor
 
 
 def predictors_to_json(predictors: Mapping[str, Predictor]) -> dict[str, Json]:

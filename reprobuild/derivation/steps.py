@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
+from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.where import Where
 
 DEBIAN_ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, OutsideError, UsageError
-from reprobuild.oci.export import export_archive, export_layout, full_name, write_archive
+from reprobuild.images.export import export_archive, export_layout, full_name, write_archive
 from tests.golden import assert_golden
 from tests.images import Sample, sample_image
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import CheckFailedError
-from reprobuild.oci.tar import layer_size, write_layer
+from reprobuild.images.tar import layer_size, write_layer
 from reprobuild.tree import NORMAL_TIME, Entry, Layer, Tree, TreeError, difference, directory, file, link
 from tests.golden import assert_golden
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprobuild.digest import Digest
-from reprobuild.oci.bytecode import source_of, without_stale
-from reprobuild.oci.changes import Changed, RawChange
-from reprobuild.oci.normal_form import SPECIAL, STALE, NormalForm, normal_form
+from reprobuild.images.bytecode import source_of, without_stale
+from reprobuild.images.changes import Changed, RawChange
+from reprobuild.images.normal_form import SPECIAL, STALE, NormalForm, normal_form
 from reprobuild.tree import (
     NORMAL_TIME,
     Entry,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.oci.export import export_archive, export_layout, write_archive
+from reprobuild.images.export import export_archive, export_layout, write_archive
 from tests.images import CAPABILITY, FIND, Sample, found_line, sample_image
 from tests.require import program, require
 from tests.servers import Docker, docker_registry, run, short_folder

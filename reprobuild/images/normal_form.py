@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reprobuild.digest import Digest
-from reprobuild.oci.bytecode import Header, is_in_cache, parse_header, source_of, with_time
-from reprobuild.oci.changes import Changed, RawChange
+from reprobuild.images.bytecode import Header, is_in_cache, parse_header, source_of, with_time
+from reprobuild.images.changes import Changed, RawChange
 from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, resolve
 
 ReadBody = Callable[[Digest], bytes]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reprobuild.canonical import canonical
+from reprobuild.derivation.lockfile import Lock
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictor_codec import predictors_to_json
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.steps import Apt, Files, Run, Step, Url, Wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
-from reprobuild.recipe.lockfile import Lock
-from reprobuild.recipe.pins import Pin
-from reprobuild.recipe.predictor_codec import predictors_to_json
-from reprobuild.recipe.predictors import Json
-from reprobuild.recipe.recipe import Recipe
-from reprobuild.recipe.steps import Apt, Files, Run, Step, Url, Wheels
 from reprobuild.tree import Entry, Layer
 
 ASSEMBLER = 1

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.where import Where
 
 Json = Any
 """A JSON value, as Python's json module gives it."""

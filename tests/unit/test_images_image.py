@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UsageError
-from reprobuild.oci.image import Config, Image, LayerReference, make_image, manifest_annotations
+from reprobuild.images.image import Config, Image, LayerReference, make_image, manifest_annotations
 from tests.golden import assert_golden
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
+from reprobuild.derivation.predictors import Json, Parameter, Predictor
+from reprobuild.derivation.steps import Step, _inside
+from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
-from reprobuild.recipe.predictors import Json, Parameter, Predictor
-from reprobuild.recipe.steps import Step, _inside
-from reprobuild.recipe.where import Where
 
 P = ParamSpec("P")
 
