@@ -23,7 +23,7 @@ lint: $(READY)  ## style, types, and the floors of the package
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## one table: this tool beside its peers
+bench: $(VENV)/.peers  ## one table: this tool beside its peers
 	$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## check the documentation: links, settings, errors, verbs
@@ -31,6 +31,10 @@ docs: $(READY)  ## check the documentation: links, settings, errors, verbs
 
 clean:  ## remove what the other targets made, but not the store
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/.peers: $(READY) benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	@touch $@
 
 $(READY): pyproject.toml requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -140,9 +140,38 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """Draws bars for what is going on, and a lasting line for what has been done."""
+    """Draws bars for what is going on, and a lasting line for what has been done.
+
+    Nothing is drawn, and rich not imported, before the first event: most calls have nothing to tell.
+    """
 
     def __init__(self, stream: IO[str], *, colour: bool) -> None:
+        self._stream = stream
+        self._colour = colour
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LiveScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def tell(self, event: events.Event) -> None:
+        """Move a bar, or write a lasting line."""
+        with self._lock:
+            if self._progress is None:
+                if isinstance(event, events.ItemsProgressed) and event.done == event.count:
+                    return
+                self._progress = self._make()
+                self._progress.start()
+            self._draw(self._progress, event)
+
+    def _make(self) -> Progress:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -169,69 +198,64 @@ class LiveScreen:
             def render(self, task):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
                 return super().render(task) if task.fields.get("unit") else ""
 
-        self._console = Console(file=stream, no_color=not colour, highlight=False, soft_wrap=True)
-        self._progress: Progress = Progress(
+        console = Console(file=self._stream, no_color=not self._colour, highlight=False, soft_wrap=True)
+        return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             Bar(bar_width=24),
             Amount(),
             TimeRemainingColumn(compact=True),
-            console=self._console,
+            console=console,
             transient=True,
             refresh_per_second=8,
         )
-        self._tasks: dict[str, TaskID] = {}
-        self._lock = threading.Lock()
 
-    def __enter__(self) -> LiveScreen:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def tell(self, event: events.Event) -> None:
-        """Move a bar, or write a lasting line."""
-        with self._lock:
-            self._draw(event)
-
-    def _draw(self, event: events.Event) -> None:
+    def _draw(self, progress: Progress, event: events.Event) -> None:
         match event:
             case events.FetchStarted(name, size):
-                self._start("fetch " + name, f"fetch {name}", total=size, unit="bytes")
+                self._start(progress, "fetch " + name, f"fetch {name}", total=size, unit="bytes")
             case events.FetchProgressed(name, received):
                 if (task := self._tasks.get("fetch " + name)) is not None:
-                    self._progress.update(task, completed=received)
+                    progress.update(task, completed=received)
             case events.FetchFinished(name, _):
-                self._end("fetch " + name)
+                self._end(progress, "fetch " + name)
             case events.StepStarted(recipe, index, count, title):
-                self._start(f"{recipe} {index}", f"{recipe} [{index}/{count}] {title}", total=None)
+                self._start(progress, f"{recipe} {index}", f"{recipe} [{index}/{count}] {title}", total=None)
             case events.StepFinished(recipe, index):
-                self._end(f"{recipe} {index}")
-                self._end("output")
-                self._line(line_of(event), "dim" if event.status == "reused" else "green")
+                self._end(progress, f"{recipe} {index}")
+                self._end(progress, "output")
+                self._line(progress, line_of(event), "dim" if event.status == "reused" else "green")
             case events.OutputLine(text):
-                self._start("output", "| " + text.rstrip("\r\n")[:200], total=None)
+                self._start(progress, "output", "| " + text.rstrip("\r\n")[:200], total=None)
             case events.ItemsProgressed(done, count, cached):
                 shown = f"{done:,}/{count:,}" + (f" ({cached:,} cached)" if cached else "")
-                self._start("items", "predict", total=count, unit="items", amount=shown, completed=done)
+                self._start(
+                    progress, "items", "predict", total=count, unit="items", amount=shown, completed=done
+                )
             case events.Checked(what, done, count):
                 shown = f"{done:,}/{count:,}"
-                self._start("check", f"check {what}", total=count, unit="items", amount=shown, completed=done)
+                self._start(
+                    progress,
+                    "check",
+                    f"check {what}",
+                    total=count,
+                    unit="items",
+                    amount=shown,
+                    completed=done,
+                )
             case events.Warned():
-                self._line(line_of(event), "yellow")
+                self._line(progress, line_of(event), "yellow")
             case events.Note():
-                self._line(line_of(event), "")
+                self._line(progress, line_of(event), "")
 
-    def _line(self, line: str, style: str) -> None:
+    def _line(self, progress: Progress, line: str, style: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(line, style=style))
+        progress.console.print(Text(line, style=style))
 
     def _start(
         self,
+        progress: Progress,
         key: str,
         description: str,
         *,
@@ -243,15 +267,15 @@ class LiveScreen:
         shown = visible(description).replace("\n", " ")
         task = self._tasks.get(key)
         if task is None:
-            self._tasks[key] = self._progress.add_task(
+            self._tasks[key] = progress.add_task(
                 shown, total=total, completed=completed, unit=unit, amount=amount
             )
         else:
-            self._progress.update(task, description=shown, total=total, completed=completed, amount=amount)
+            progress.update(task, description=shown, total=total, completed=completed, amount=amount)
 
-    def _end(self, key: str) -> None:
+    def _end(self, progress: Progress, key: str) -> None:
         if (task := self._tasks.pop(key, None)) is not None:
-            self._progress.remove_task(task)
+            progress.remove_task(task)
 
 
 def say(text: str) -> None:

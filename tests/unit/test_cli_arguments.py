@@ -1,0 +1,58 @@
+"""Arguments that several verbs understand: pairs, sizes, names with predictors."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprobuild.cli.arguments import pairs, split_predictor
+from reprobuild.cli.predict import memory_size
+from reprobuild.errors import UsageError
+
+
+def test_pairs_are_taken_apart_at_the_first_equals_sign() -> None:
+    assert pairs(["a=1", "b=x=y", "c="], "--set") == {"a": "1", "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize(
+    "texts", [["a"], ["=1"], [""], ["a=1", "a=2"]], ids=["no value", "no name", "empty", "twice"]
+)
+def test_what_is_no_pair_is_refused(texts: list[str]) -> None:
+    with pytest.raises(UsageError):
+        pairs(texts, "--set")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4G", 4_000_000_000),
+        ("4GiB", 4 << 30),
+        ("500 MB", 500_000_000),
+        ("1.5k", 1500),
+        ("123", 123),
+        ("123B", 123),
+        ("2t", 2_000_000_000_000),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1G", "0", "4iB", "4X", "1e9", "4 G B"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        memory_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tutorial", ("tutorial", "default")),
+        ("tutorial/other", ("tutorial", "other")),
+        ("tutorial/", ("tutorial", "default")),
+        ("reprobuild/tutorial:1.0-abc", ("reprobuild/tutorial:1.0-abc", "default")),
+        ("reprobuild/tutorial:1.0-abc/other", ("reprobuild/tutorial:1.0-abc", "other")),
+        ("sha256:abcdef/other", ("sha256:abcdef", "other")),
+    ],
+)
+def test_predictors_have_names_behind_the_recipes(text: str, parts: tuple[str, str]) -> None:
+    assert split_predictor(text) == parts
