@@ -150,6 +150,7 @@ class LiveScreen:
         self._colour = colour
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._sizes: dict[str, int | None] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> LiveScreen:
@@ -213,10 +214,14 @@ class LiveScreen:
     def _draw(self, progress: Progress, event: events.Event) -> None:
         match event:
             case events.FetchStarted(name, size):
+                self._sizes[name] = size
                 self._start(progress, "fetch " + name, f"fetch {name}", total=size, unit="bytes")
             case events.FetchProgressed(name, received):
                 if (task := self._tasks.get("fetch " + name)) is not None:
                     progress.update(task, completed=received)
+                    # What has arrived is not finished before its whole group is: its bar makes room.
+                    if received == self._sizes.get(name):
+                        self._end(progress, "fetch " + name)
             case events.FetchFinished(name, _):
                 self._end(progress, "fetch " + name)
             case events.StepStarted(recipe, index, count, title):
