@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from reprobuild.cli import main
+from reprobuild.cli import start
 
-sys.exit(main())
+sys.exit(start())

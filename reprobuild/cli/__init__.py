@@ -21,19 +21,21 @@ def main() -> int:
             return code
     from reprobuild.cli.root import run
 
-    return _leave(run(arguments))
+    return run(arguments)
 
 
-def _leave(code: int) -> int:
-    """End the process at once where that is all that is left: taking it apart costs as much as a warm start.
+def start() -> int:
+    """Run ``main`` as all that this process is for, and end it at once.
 
-    Every file is closed and every process has ended by now; profilers and tracers are waited for.
+    Every file is closed and every other process has ended by then, and taking the interpreter apart
+    costs as much as a warm start. Profilers and tracers are waited for.
     """
-    if sys.getprofile() is None and sys.gettrace() is None:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except BrokenPipeError:
-            pass  # whoever read our output has gone
-        os._exit(code)
-    return code
+    code = main()
+    if sys.getprofile() is not None or sys.gettrace() is not None:
+        return code
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass  # whoever read our output has gone
+    os._exit(code)
