@@ -58,7 +58,7 @@ def options(
     """
     words = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--uid", "0", "--gid", "0", "--hostname", world.HOSTNAME]
-    words += ["--die-with-parent", "--clearenv"]
+    words.append("--clearenv")
     if not terminal:
         words.append("--new-session")
     for name, value in env.items():

@@ -1,21 +1,25 @@
-"""Starts bubblewrap, having given root up first where there is root to give up.
+"""Starts bubblewrap, having given root up first where there is root to give up, and guards it.
 
-Two facts shape it. The kernel kills a ``--die-with-parent`` process when the *thread* that started
-it ends: so each sandbox has a thread of its own that lives as long. And namespaces belong to
-threads: so that thread, where it is root's, takes a mount namespace of its own, in which it shows
-the few folders that the sandbox needs to the unprivileged uid that is to run it, who could not
-reach them below, say, ``/root``. Nothing is called between fork and exec but what Python does
-itself, so other threads are no danger.
+Three facts shape it. Bubblewrap's own ``--die-with-parent`` takes hold only some milliseconds after it has
+started, in two processes, and a caller that is killed before leaves one of them behind (tried): so a
+guard, a small process of the host's shell, ends everything inside when the caller is gone. The guard
+knows bubblewrap before bubblewrap knows what to do: its options come through a pipe.
+Namespaces belong to threads: so a thread of its own, where it is root's, takes a mount namespace, in
+which it shows the few folders that the sandbox needs to the unprivileged uid that is to run it, who
+could not reach them below, say, ``/root``. And nothing is called between fork and exec but what Python
+does itself, so other threads are no danger.
 
 Knows nothing of trees and commands.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from reprobuild.engine import world
@@ -35,6 +39,28 @@ _PRELUDE = (
     'ulimit -S -s 8192; } 2>/dev/null; {limits}exec "$@"'
 )
 """Run by the host's ``sh``, which is the way to set limits of a child and of nothing else."""
+
+
+_GUARD = """
+read -r monitor || exit 0
+read -r ended && exit 0
+count=0
+while [ -e /proc/$monitor/task/$monitor/children ] && [ $count -lt 1000 ]; do
+    read -r first others < /proc/$monitor/task/$monitor/children
+    [ -z "$first" ] || kill -9 $first
+    count=$((count + 1))
+    sleep 0.01 || sleep 1
+done
+"""
+"""Reads the number of bubblewrap's process, then a second line when all has ended. Where that line does
+not come, the caller is gone: it kills bubblewrap's child, which is the first process inside, once there
+is one; the kernel kills the others, and bubblewrap ends."""
+
+
+def can_guard() -> bool:
+    """Tell whether the kernel tells a process's children (CONFIG_PROC_CHILDREN), which the guard asks for."""
+    own = os.getpid()
+    return os.path.exists(f"/proc/{own}/task/{own}/children")
 
 
 class StageDeniedError(EngineError):
@@ -63,14 +89,15 @@ class Places:
 
 
 class Sandbox:
-    """A started bubblewrap; its thread ends with ``release``."""
+    """A started bubblewrap."""
 
     def __init__(
         self,
         binary: Path,
         owner: int | None,
         places: Places,
-        arguments: Sequence[str],
+        options: Sequence[str],
+        argv: Sequence[str],
         *,
         stdin: int | None,
         stdout: int | None,
@@ -78,15 +105,20 @@ class Sandbox:
         limits: str = "",
         terminal: bool = False,
     ) -> None:
-        """Start it. Raises EngineError where that fails before bubblewrap runs."""
+        """Start it. Raises EngineError where that fails before bubblewrap runs.
+
+        descriptors: what bubblewrap inherits. limits: words of ``sh`` that set some.
+        """
         self._binary = binary
         self._owner = owner
         self._places = places
-        self._arguments = arguments
+        self._options = options
+        self._argv = argv
         self._stdin, self._stdout, self._descriptors = stdin, stdout, descriptors
         self._limits = limits
         self._terminal = terminal
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._failure: Exception | None = None
         self._started = threading.Event()
         self._released = threading.Event()
@@ -99,6 +131,7 @@ class Sandbox:
             except (KeyboardInterrupt, SystemExit) as interruption:
                 self.interruption = interruption
         if self._failure is not None:
+            self.release()
             raise self._failure
 
     @property
@@ -108,12 +141,19 @@ class Sandbox:
         return self._process
 
     def release(self) -> None:
-        """Let the thread end: what is left of the sandbox is killed by the kernel."""
+        """Let guard and thread end, when everything inside has."""
         self._released.set()
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(b"ended\n")
+            self._guard.stdin.close()
+            self._guard.wait()
+            self._guard = None
 
     def _live(self) -> None:
         try:
-            self._process = self._start()
+            self._start()
         except OSError as error:
             self._failure = EngineError(
                 f"the sandbox could not be started: {error}", "run: reprobuild doctor"
@@ -123,28 +163,49 @@ class Sandbox:
             self._failure = error
         finally:
             self._started.set()
-        self._released.wait()
+        self._released.wait()  # the kernel takes the thread's end for the parent's (--die-with-parent)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
         binary = str(self._binary)
         identity: dict[str, object] = {}
         if self._places.staged:
             binary = _stage(self._binary, self._places.paths)
         if self._owner is not None:
             identity = {"user": self._owner, "group": self._owner, "extra_groups": []}
-        prelude = _PRELUDE.replace("{limits}", self._limits)
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            ["/bin/sh", "-c", prelude, "sh", binary, *self._arguments],
-            stdin=self._stdin,
-            stdout=self._stdout,
-            stderr=self._stdout,
-            pass_fds=self._descriptors,
-            env=_ENVIRONMENT,
-            cwd="/",
-            umask=world.UMASK,
-            start_new_session=not self._terminal,
-            **identity,
-        )
+        if can_guard():
+            self._guard = subprocess.Popen(  # type: ignore[call-overload]
+                ["/bin/sh", "-c", _GUARD],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+                **identity,
+            )
+            options = [*self._options]
+        else:
+            options = ["--die-with-parent", *self._options]
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with FileIO(reader, "rb"), FileIO(writer, "wb") as told:
+            prelude = _PRELUDE.replace("{limits}", self._limits)
+            self._process = subprocess.Popen(  # type: ignore[call-overload]
+                ["/bin/sh", "-c", prelude, "sh", binary, "--args", str(reader), "--", *self._argv],
+                stdin=self._stdin,
+                stdout=self._stdout,
+                stderr=self._stdout,
+                pass_fds=(reader, *self._descriptors),
+                env=_ENVIRONMENT,
+                cwd="/",
+                umask=world.UMASK,
+                start_new_session=not self._terminal,
+                **identity,
+            )
+            if self._guard is not None:
+                assert self._guard.stdin is not None
+                self._guard.stdin.write(b"%d\n" % self._process.pid)
+            told.write(b"".join(os.fsencode(option) + b"\0" for option in options))
 
 
 _ENVIRONMENT: Mapping[str, str] = {}

@@ -175,17 +175,15 @@ class _Run:
                 status=status_in.fileno(),
                 block=block_out.fileno(),
             )
-            listed = stack.enter_context(
-                _memory_file(b"".join(os.fsencode(word) + b"\0" for word in options))
-            )
             sandbox = Sandbox(
                 self.binary,
                 self.owner,
                 self.layout.places,
-                ["--args", str(listed.fileno()), "--", *self.command.argv],
+                options,
+                self.command.argv,
                 stdin=None if terminal else _standard_input(stack, stdin),
                 stdout=None if terminal else printed_in.fileno(),
-                descriptors=[file.fileno() for file in (program, status_in, block_out, listed)],
+                descriptors=[file.fileno() for file in (program, status_in, block_out)],
                 limits=self.memory.prelude if self.memory else "",
                 terminal=terminal,
             )
@@ -218,6 +216,8 @@ class _Run:
                     ended = not self._take_printed(printed)
                 elif descriptor == self.status.fileno():
                     ended = not self._take_status()
+                    if ended:
+                        self._kill()  # bubblewrap has ended with its command: what that left running goes too
                     if self.init is not None and not block.closed:
                         poll.register(self.init, select.POLLIN)
                         open_files.add(self.init)

@@ -33,9 +33,10 @@ uid, home, marker = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 become(uid)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 command = Command(("/bin/sh", "-c", f"(trap '' HUP TERM INT; sleep {marker}) & echo begun; sleep {marker}"))
+print("starting", flush=True)
 try:
     SandboxEngine(home / "scratch", choose_owner()).run(
-        Checkout((home / "root",)), command, output=lambda line: os.write(1, line)
+        Checkout((home / "root",)), command, output=lambda line: print(line.decode(), end="", flush=True)
     )
 except KeyboardInterrupt:
     sys.exit(130)
@@ -43,22 +44,24 @@ except KeyboardInterrupt:
 
 
 @contextmanager
-def caller(sandboxes: Sandboxes, marker: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process that runs a long command, and go on when that has begun."""
+def caller(sandboxes: Sandboxes, marker: str, until: bytes = b"begun\n") -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that runs a long command, and go on when it says so."""
     uid = 0 if sandboxes.identity == "root" else sandboxes.uid
     argv = [sys.executable, "-c", CALLER, str(uid), str(sandboxes.home), marker]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=PROJECT) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"begun\n"
-            assert wait_until(lambda: len(inside(marker)) == 2)
+            while (line := process.stdout.readline()) != until:
+                assert line
+            if until == b"begun\n":
+                assert wait_until(lambda: len(inside(marker)) >= 2)
             yield process
         finally:
             process.kill()
 
 
 def inside(marker: str) -> list[str]:
-    """Give the processes whose arguments hold a marker, the callers themselves left out."""
+    """Give the processes of a sandbox, bubblewrap's included, whose arguments hold a marker."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -66,7 +69,9 @@ def inside(marker: str) -> list[str]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[:2] == [b"sleep", marker.encode()]:
+            if words[:2] == [b"sleep", marker.encode()] or (
+                b"--args" in words and f"sleep {marker}".encode() in words[-2]
+            ):
                 found.append(entry.name)
     return found
 
@@ -104,6 +109,18 @@ def test_a_kill_ends_everything_and_the_next_one_cleans_up(sandboxes: Sandboxes)
         process.wait(20)
         assert wait_until(lambda: not inside(marker))
     assert os.listdir(sandboxes.home / "scratch")
+    assert sandboxes.shell("true").result.exit_code == 0
+    assert os.listdir(sandboxes.home / "scratch") == []
+
+
+@pytest.mark.parametrize("milliseconds", range(2, 34, 4))
+def test_a_kill_while_a_sandbox_is_being_made_ends_it_too(sandboxes: Sandboxes, milliseconds: int) -> None:
+    marker = marker_of(1000 + milliseconds)
+    with caller(sandboxes, marker, until=b"starting\n") as process:
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.wait(20)
+        assert wait_until(lambda: not inside(marker))
     assert sandboxes.shell("true").result.exit_code == 0
     assert os.listdir(sandboxes.home / "scratch") == []
 
