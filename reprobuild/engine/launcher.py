@@ -102,12 +102,15 @@ class Sandbox:
         stdin: int | None,
         stdout: int | None,
         descriptors: Sequence[int],
+        status: int,
         limits: str = "",
         terminal: bool = False,
     ) -> None:
         """Start it. Raises EngineError where that fails before bubblewrap runs.
 
-        descriptors: what bubblewrap inherits. limits: words of ``sh`` that set some.
+        descriptors: what bubblewrap inherits. status: the end at which what bubblewrap says of itself
+        is read; the guard holds it too, since bubblewrap dies half-way where nobody could read that.
+        limits: words of ``sh`` that set some.
         """
         self._binary = binary
         self._owner = owner
@@ -115,6 +118,7 @@ class Sandbox:
         self._options = options
         self._argv = argv
         self._stdin, self._stdout, self._descriptors = stdin, stdout, descriptors
+        self._status = status
         self._limits = limits
         self._terminal = terminal
         self._process: subprocess.Popen[bytes] | None = None
@@ -179,6 +183,7 @@ class Sandbox:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                pass_fds=(self._status,),
                 env=_ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,

@@ -184,6 +184,7 @@ class _Run:
                 stdin=None if terminal else _standard_input(stack, stdin),
                 stdout=None if terminal else printed_in.fileno(),
                 descriptors=[file.fileno() for file in (program, status_in, block_out)],
+                status=status.fileno(),
                 limits=self.memory.prelude if self.memory else "",
                 terminal=terminal,
             )
