@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Step, _inside
+from reprobuild.derivation.steps import Step, _environment, _inside
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
 
@@ -69,7 +69,7 @@ def image(
             raise RecipeError(
                 f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
             )
-    return Image(tuple(steps), dict(env or {}), _inside(workdir, where), dict(predictors or {}))
+    return Image(tuple(steps), _environment(env, where), _inside(workdir, where), dict(predictors or {}))
 
 
 @dataclass(frozen=True, slots=True)

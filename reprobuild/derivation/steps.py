@@ -401,7 +401,7 @@ def run(
         raise RecipeError(f"{where}: network={network!r}: only 'recorded' is known")
     return Run(
         command=argv,
-        env=dict(env or {}),
+        env=_environment(env, where),
         network=network,
         owners=owners,
         threads=threads,
@@ -460,6 +460,14 @@ def _inside(path: str, where: Where) -> str:
     if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise RecipeError(f"{where}: {path!r} is no absolute path in the image")
     return path
+
+
+def _environment(env: Mapping[str, str] | None, where: Where) -> dict[str, str]:
+    for name, value in (env or {}).items():
+        fits = isinstance(name, str) and isinstance(value, str) and "\0" not in name + value
+        if not fits or not name or "=" in name:
+            raise RecipeError(f"{where}: env={{{name!r}: {value!r}}}: no process can have such a variable")
+    return dict(env or {})
 
 
 def _mode(mode: int | None, where: Where) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reprobuild.engine import world
+from reprobuild.errors import EngineError
 
 
 def find_bubblewrap() -> Path | None:
@@ -73,6 +74,29 @@ def options(
     for inside, outside in mounts.outputs.items():
         words += ["--bind", outside, inside]
     return [*words, "--chdir", workdir]
+
+
+def encode(words: Iterable[str]) -> bytes:
+    """Write options as ``--args`` reads them, each ended by a zero byte.
+
+    Raises EngineError for a word with a zero byte in it: what follows that would be an option of its own.
+    """
+    encoded = []
+    for word in words:
+        if "\0" in word or (not word.isascii() and _is_not_bytes(word)):
+            raise EngineError(
+                f"no process can be given {word!r}", "take it out of the command, env or workdir"
+            )
+        encoded.append(os.fsencode(word) + b"\0")
+    return b"".join(encoded)
+
+
+def _is_not_bytes(word: str) -> bool:
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _system_mounts() -> Iterable[str]:

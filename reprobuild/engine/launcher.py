@@ -23,6 +23,7 @@ from io import FileIO
 from pathlib import Path
 
 from reprobuild.engine import world
+from reprobuild.engine.bubblewrap import encode
 from reprobuild.errors import EngineError
 
 _STAGE = "/tmp"
@@ -171,12 +172,14 @@ class Sandbox:
 
     def _start(self) -> None:
         binary = str(self._binary)
+        guarded = can_guard()
+        listed = encode(self._options if guarded else ["--die-with-parent", *self._options])
         identity: dict[str, object] = {}
         if self._places.staged:
             binary = _stage(self._binary, self._places.paths)
         if self._owner is not None:
             identity = {"user": self._owner, "group": self._owner, "extra_groups": []}
-        if can_guard():
+        if guarded:
             self._guard = subprocess.Popen(  # type: ignore[call-overload]
                 ["/bin/sh", "-c", _GUARD],
                 bufsize=0,
@@ -189,9 +192,6 @@ class Sandbox:
                 start_new_session=True,
                 **identity,
             )
-            options = [*self._options]
-        else:
-            options = ["--die-with-parent", *self._options]
         reader, writer = os.pipe2(os.O_CLOEXEC)
         with FileIO(reader, "rb"), FileIO(writer, "wb") as told:
             prelude = _PRELUDE.replace("{limits}", self._limits)
@@ -210,7 +210,7 @@ class Sandbox:
             if self._guard is not None:
                 assert self._guard.stdin is not None
                 self._guard.stdin.write(b"%d\n" % self._process.pid)
-            told.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+            told.write(listed)
 
 
 _ENVIRONMENT: Mapping[str, str] = {}

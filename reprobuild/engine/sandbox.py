@@ -130,6 +130,7 @@ def _refuse(command: Command, capture: Capture | None) -> None:
         raise ValueError("nothing can be captured from a tree that is not writable")
     if not command.argv:
         raise ValueError("a command has at least one word")
+    bubblewrap.encode(command.argv)  # refuses what no process can be given
 
 
 class _Run:

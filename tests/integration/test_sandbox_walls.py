@@ -10,10 +10,12 @@ import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reprobuild.engine.protocol import Command
+from reprobuild.errors import ReprobuildError
 from tests.require import require
 from tests.roots import give_to
 from tests.sandboxes import Sandboxes
@@ -54,6 +56,24 @@ SHELL_ATTEMPTS = {
 def test_an_attempt_of_a_shell_fails(sandboxes: Sandboxes, text: str) -> None:
     outcome = sandboxes.shell(f"if ( {text} ); then echo OUT; else echo held; fi")
     assert outcome.result.tail[-1] == "held", outcome.text
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        pytest.param({"env": {"A": "x\0--ro-bind\0/\0/tmp"}}, id="value of a variable"),
+        pytest.param({"env": {"A\0x\0--ro-bind\0/\0/tmp\0--setenv\0B": "x"}}, id="name of a variable"),
+        pytest.param({"workdir": "/\0--ro-bind\0/\0/tmp"}, id="workdir"),
+        pytest.param({"argv": ("/bin/sh", "-c", "true\0--ro-bind\0/\0/tmp")}, id="argument"),
+        pytest.param({"env": {"A": "\ud800"}}, id="no text"),
+    ],
+)
+def test_no_word_of_a_recipe_becomes_an_option_of_the_sandbox(
+    sandboxes: Sandboxes, wish: dict[str, Any]
+) -> None:
+    command = replace(sandboxes.base, argv=("/bin/sh", "-c", "ls /tmp; echo ran"))
+    with pytest.raises(ReprobuildError, match="no process can be given"):
+        sandboxes.run(replace(command, **wish))
 
 
 # Calls that no shell has a word for: the name tells what is tried; each must fail, or find nothing.

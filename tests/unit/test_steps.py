@@ -33,6 +33,9 @@ from reprobuild.errors import RecipeError
         pytest.param(lambda: wheels("a", python="python3"), "a version", id="wheels-python"),
         pytest.param(lambda: run(""), "needs a command", id="run-empty"),
         pytest.param(lambda: run("x", network="open"), "only 'recorded'", id="run-network"),  # type: ignore[arg-type]
+        pytest.param(lambda: run("x", env={"A": "b\0--bind"}), "no process", id="run-env-zero"),
+        pytest.param(lambda: run("x", env={"A=B": "c"}), "no process", id="run-env-name"),
+        pytest.param(lambda: run("x", env={"A": 1}), "no process", id="run-env-number"),  # type: ignore[dict-item]
         pytest.param(lambda: git("https://x/y", "main", to="/y"), "full commit", id="git-branch"),
     ],
 )
