@@ -19,7 +19,8 @@ LARGEST_ROW = 128 * 1024
 """Bytes: larger values are files of their own, as diskcache keeps them."""
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
-MAPPED_BYTES = 256 * 1024 * 1024
+MAPPED_BYTES = 64 * 1024 * 1024
+"""Of the database that a reader maps: counted as memory of ours, and more is hardly faster."""
 
 RAW = 1
 """diskcache's mode of values that stand in the row."""

@@ -190,6 +190,7 @@ def test_a_changed_link_is_named_once_as_the_blob(sample: Sample) -> None:
 def test_a_replaced_link_is_found(sample: Sample) -> None:
     (sample.checkout / "usr" / "large").unlink()
     (sample.checkout / "usr" / "large").write_bytes(LARGE)
+    (sample.checkout / "usr" / "large").chmod(0o644)
     problems = [finding.problem for finding in sample.findings()]
     assert any("/usr/large was" in problem for problem in problems)
 
