@@ -14,10 +14,11 @@ from reprobuild.cli.text import count_text
 from reprobuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from reprobuild.derivation.derive import Difference
+    from reprobuild.derivation.pins import Pin
+    from reprobuild.lock.changes import PinChange, SourceChange
 
 SHOWN = 40
-"""Differences that are shown; the lock's own diff has them all."""
+"""Packages of a source that are shown; the lock's own diff has them all."""
 
 
 @click.command("lock")
@@ -61,51 +62,66 @@ def command(
             locked = lock(project, name, options, update=update, trust=trust)
             if session.json:
                 fields = {**locked.realised.to_json(), "lock": str(locked.path), "written": locked.is_written}
-                print_json({**fields, "changed": [_plain(one) for one in locked.changed]})
+                print_json({**fields, "changed": _plain(locked.changed)})
                 continue
             what = "written" if locked.is_written else "says all of it already"
-            lines = [f"{name}: {locked.path} {what}", *difference_lines(locked.changed)]
+            lines = [f"{name}: {locked.path} {what}", *change_lines(locked.changed)]
             lines.append(f"  image ID    {locked.realised.image_id}")
             lines.append(f"  input hash  {locked.realised.input_hash}")
             print_text("\n".join(lines))
     return 0
 
 
-def _show_check(session: Session, name: str, found: Sequence[Difference]) -> None:
+def _show_check(session: Session, name: str, found: Sequence[SourceChange]) -> None:
     if session.json:
-        print_json(document(recipe=name, changed=[_plain(one) for one in found]))
+        print_json(document(recipe=name, changed=_plain(found)))
     elif not found:
         print_text(f"{name}: upstream gives what the lock says")
     else:
-        count = count_text(len(found), "difference")
-        print_text(
-            "\n".join([f"{name}: upstream gives other things today ({count})", *difference_lines(found)])
-        )
+        print_text("\n".join([f"{name}: upstream gives other things today", *change_lines(found)]))
 
 
-def difference_lines(found: Sequence[Difference]) -> list[str]:
-    """Write differences as lines: ``path: before → after``."""
-    lines = [f"  {one.path}: {value_text(one.before)} → {value_text(one.after)}" for one in found[:SHOWN]]
-    if len(found) > SHOWN:
-        lines.append(f"  and {len(found) - SHOWN:,} more")
+def change_lines(found: Sequence[SourceChange]) -> list[str]:
+    """Write a line for each source, and one for each package of it, where it was pinned before."""
+    lines: list[str] = []
+    for one in found:
+        if not one.before:
+            lines.append(f"  {one.source}: {count_text(one.after, 'pin')}")
+        elif not one.after:
+            lines.append(f"  {one.source}: no source any more ({count_text(one.before, 'pin')})")
+        else:
+            pins, changes = count_text(one.after, "pin"), count_text(len(one.changes), "change")
+            lines.append(f"  {one.source}: {pins}, {changes}")
+            lines += [f"    {pin.package}: {_pin_change(pin)}" for pin in one.changes[:SHOWN]]
+            if len(one.changes) > SHOWN:
+                lines.append(f"    and {len(one.changes) - SHOWN:,} more")
     return lines
 
 
-def value_text(value: Any) -> str:
-    """Write a part of a derivation on one line: a text as it is, a digest shortened, None as nothing."""
-    import json
-
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        shown = value if value and value == value.strip() and "\n" not in value else json.dumps(value)
-    elif isinstance(value, dict) and "sha256" in value:
-        named = value.get("version") or value.get("name", "")
-        shown = f"{named} ({str(value['sha256'])[:12]})"
-    else:
-        shown = json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= 160 else shown[:159] + "…"
+def _pin_change(one: PinChange) -> str:
+    if one.before is None or one.after is None:
+        pin = one.after or one.before
+        assert pin is not None
+        return f"{'new' if one.before is None else 'gone'} ({_version(pin)})"
+    before, after = _version(one.before), _version(one.after)
+    if before != after:
+        return f"{before} → {after}"
+    digests = f"{one.before.sha256.short} → {one.after.sha256.short}"
+    return f"{before}, other bytes: {digests} ({one.before.size:,} → {one.after.size:,} bytes)"
 
 
-def _plain(one: Difference) -> dict[str, Any]:
-    return {"path": one.path, "before": one.before, "after": one.after}
+def _version(pin: Pin) -> str:
+    return pin.hashed.get("version") or pin.name
+
+
+def _plain(found: Sequence[SourceChange]) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": one.source,
+            "package": pin.package,
+            "before": None if pin.before is None else pin.before.content,
+            "after": None if pin.after is None else pin.after.content,
+        }
+        for one in found
+        for pin in one.changes
+    ]

@@ -16,7 +16,7 @@ from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth, realise
-from reprobuild.derivation.derive import ASSEMBLER, Difference, differences
+from reprobuild.derivation.derive import ASSEMBLER
 from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
@@ -24,6 +24,7 @@ from reprobuild.derivation.steps import Step
 from reprobuild.digest import Digest
 from reprobuild.errors import OfflineError, OutsideError, UsageError
 from reprobuild.events import Note
+from reprobuild.lock.changes import SourceChange, source_changes
 from reprobuild.lock.kinds import resolver
 from reprobuild.lock.resolver import Context
 from reprobuild.tree import Tree
@@ -35,8 +36,8 @@ class Locked:
 
     realised: Realised
     path: Path
-    changed: tuple[Difference, ...]
-    """How it differs from the lock that was there."""
+    changed: tuple[SourceChange, ...]
+    """How its pins differ from those of the lock that was there."""
     is_written: bool
     """False where the file said all of it already."""
 
@@ -76,12 +77,13 @@ def lock(
     if is_written:
         _write(path, text)
     project.store.roots.set(name, [derived.derivation.input_hash], "locked")
-    return Locked(realised, path, tuple(_changes(before, after)), is_written)
+    changed = source_changes(before.sources if before is not None else {}, after.sources)
+    return Locked(realised, path, tuple(changed), is_written)
 
 
 def check(
     project: Project, name: str, options: Mapping[str, Json] | None = None, *, trust: bool = False
-) -> tuple[Difference, ...]:
+) -> tuple[SourceChange, ...]:
     """Say what upstream would give today that is not what the lock says. Changes nothing.
 
     Steps are resolved on the trees that the locked pins make.
@@ -96,7 +98,7 @@ def check(
 
     list(_walk(project, evaluated, compare))
     locked = {key: before.sources.get(key, ()) for key in today}
-    return tuple(differences(_plain(locked), _plain(today)))
+    return tuple(source_changes(locked, today))
 
 
 def _walk(
@@ -177,17 +179,6 @@ def _joined(
                 sources.setdefault(step.source_key, before.sources[step.source_key])
     outputs[project.platform] = (*still, output)
     return Lock(ASSEMBLER, sources, outputs)
-
-
-def _changes(before: Lock | None, after: Lock) -> Iterator[Difference]:
-    yield from differences(_plain(before.sources if before is not None else {}), _plain(after.sources))
-
-
-def _plain(sources: Mapping[str, Sequence[Pin]]) -> Json:
-    return {
-        key: {str(pin.content.get("package") or pin.name): pin.content for pin in pins}
-        for key, pins in sources.items()
-    }
 
 
 def _write(path: Path, text: str) -> None:

@@ -119,7 +119,7 @@ def test_lock_check_says_what_upstream_gives_today_and_changes_nothing(project: 
     before = project.lock.read_bytes()
     assert project.call("lock", "copier", "--check").code == 0
     (project.recipe / "weights.bin").write_bytes(b"renewed")
-    assert "262144 → 7" in project.call("lock", "copier", "--check").out
+    assert "(262,144 → 7 bytes)" in project.call("lock", "copier", "--check").out
     assert project.lock.read_bytes() == before
 
 

@@ -7,13 +7,16 @@ import click
 from reprobuild.build.image import Realised, RealisedLayer
 from reprobuild.build.plan import Plan, PlannedStep
 from reprobuild.cli import root
-from reprobuild.cli.lock import difference_lines
+from reprobuild.cli.lock import change_lines
 from reprobuild.cli.output import table
 from reprobuild.cli.realize import plan_lines
 from reprobuild.cli.report import answer_of, reused
+from reprobuild.cli.why import difference_lines
 from reprobuild.derivation.derive import Difference
+from reprobuild.derivation.pins import Pin
 from reprobuild.digest import Digest
 from reprobuild.fetch.download import Download
+from reprobuild.lock.changes import source_changes
 from tests.golden import assert_golden
 
 HASH = Digest.of(b"a derivation")
@@ -90,9 +93,33 @@ def test_differences() -> None:
         Difference("step 2 (run).command", ["/bin/sh", "-c", "make"], ["/bin/sh", "-c", "make -j2"]),
         Difference("env.HOME", "", " spaced "),
         Difference("workdir", "x" * 300, 3),
+        Difference("step 3 (files)", {"kind": "files", "entries": "sha256:…"}, None),
+        Difference("predictors.size", None, {"command": "wc"}),
     ]
     assert_golden("screens/differences", difference_lines(found))
-    assert difference_lines(found * 10)[-1] == "  and 10 more"
+    assert difference_lines(found * 10)[-1] == "  and 30 more"
+
+
+def pin(package: str, version: str, content: str = "") -> Pin:
+    hashed = {"package": package, "version": version} if version else {}
+    return Pin(package, 3, Digest.of((content or package + version).encode()), hashed)
+
+
+def test_changes_of_pins() -> None:
+    many = [pin(f"p{number:03}", "1") for number in range(200)]
+    more = [pin(f"p{number:03}", "2") for number in range(200)]
+    kept = pin("kept", "1")
+    found = {
+        "new": source_changes({}, {"apt bookworm python3": many, "url https://a.example/b": [pin("b", "")]}),
+        "gone": source_changes({"apt bookworm python3": many}, {}),
+        "bounded": source_changes({"apt bookworm x": many}, {"apt bookworm x": more}),
+        "each way": source_changes(
+            {"wheels a": [kept, pin("a", "1.0"), pin("b", "2"), pin("c", "3"), pin("d", "")]},
+            {"wheels a": [kept, pin("a", "1.1"), pin("n", "9"), pin("c", "3", "other"), pin("d", "", "o")]},
+        ),
+        "none": source_changes({"wheels a": [kept]}, {"wheels a": [kept]}),
+    }
+    assert_golden("screens/changes", {name: change_lines(list(changes)) for name, changes in found.items()})
 
 
 def test_tables_line_up() -> None:
