@@ -7,29 +7,33 @@ folder, this package's lowest floors and Python's standard library, all read-onl
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import reprobuild
 from reprobuild.build.project import Project
-from reprobuild.canonical import canonical_digest
-from reprobuild.derivation.codec import recipe_from_json
-from reprobuild.derivation.folder import folder_digests
-from reprobuild.derivation.lockfile import LOCK_FILE
+from reprobuild.canonical import NotCanonicalError, canonical_digest
+from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
+from reprobuild.derivation.folder import LOCK_FILE, RECORDED, folder_digests, is_left_out
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.verify import recipe_from_stranger
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command
-from reprobuild.errors import EngineError, RecipeError
+from reprobuild.errors import EngineError, OutsideError, RecipeError, UsageError
 from reprobuild.events import Warned
 from reprobuild.store.checkouts import Checkout
 
 STAGED = ("__init__.py", "digest.py", "errors.py", "derivation")
 """Parts of the package that evaluation imports."""
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes: far more than any recipe comes to, and little enough to read."""
 TIME_LIMIT = 60.0
 """Seconds that an evaluation may take: it computes nothing."""
 MEMORY_LIMIT = 2 * 1024**3
@@ -58,44 +62,90 @@ def evaluate(project: Project, name: str, options: Mapping[str, Json], *, trust:
     """
     folder = project.recipe_folder(name)
     content = Digest(folder_digests(str(folder))[0])
-    key = canonical_digest(
-        {"evaluation": reprobuild.__version__, "name": name, "folder": content.hex, "options": dict(options)}
-    )
+    key = _key(name, content, options)
     record = project.store.realisations.get(key)
-    if record is None:
-        answer = _evaluate_afresh(project, folder, name, options, trust=trust)
-        record = {"kind": "evaluation", "blobs": [], "recipe": answer}
+    if record is not None:
+        return Evaluated(recipe_from_json(record["recipe"]), folder, content)
+    with project.store.scratch("evaluate") as scratch:
+        recipe, is_isolated = _evaluate_afresh(project, folder, content, scratch, name, options, trust=trust)
+    if is_isolated:  # else it may have seen anything of this machine
+        record = {"kind": "evaluation", "blobs": [], "recipe": recipe_to_json(recipe)}
         project.store.realisations.put(key, record)
-    return Evaluated(recipe_from_json(record["recipe"]), folder, content)
+    return Evaluated(recipe, folder, content)
+
+
+def _key(name: str, content: Digest, options: Mapping[str, Json]) -> Digest:
+    """Give the key of an evaluation: all that a child without network and environment can see."""
+    package = Path(__file__).resolve().parent.parent
+    program = {
+        part: folder_digests(str(package / part))[0]
+        if (package / part).is_dir()
+        else Digest.of((package / part).read_bytes()).hex
+        for part in STAGED
+    }
+    try:
+        return canonical_digest(
+            {
+                "evaluation": reprobuild.__version__,
+                "program": program,
+                "python": f"{sys.version} {os.uname().machine}",
+                "name": name,
+                "folder": content.hex,
+                "options": dict(options),
+            }
+        )
+    except NotCanonicalError as error:
+        raise UsageError(f"options of {name}: {error}", "options are plain texts and numbers") from None
 
 
 def _evaluate_afresh(
-    project: Project, folder: Path, name: str, options: Mapping[str, Json], *, trust: bool
-) -> Mapping[str, Json]:
-    with project.store.scratch("evaluate") as scratch:
-        for part in ("package/reprobuild", "recipe", "out", "root"):
-            (scratch / part).mkdir(parents=True)
-        _stage(folder, scratch)
-        isolation = project.sandbox.probe()
-        if isolation.available:
-            _in_sandbox(project, scratch, name, options)
-        elif trust or project.is_own(folder):
-            project.tell(
-                Warned(f"{name} is evaluated without a sandbox: {isolation.missing}", isolation.hint)
-            )
-            _unisolated(scratch, name, options)
-        else:
-            raise EngineError(
-                f"{name} is no recipe of your project, and cannot be isolated here: {isolation.missing}",
-                f"{isolation.hint}; or, if you trust its author: --trust",
-            )
-        answer = json.loads((scratch / "out" / "answer.json").read_bytes())
+    project: Project,
+    folder: Path,
+    content: Digest,
+    scratch: Path,
+    name: str,
+    options: Mapping[str, Json],
+    *,
+    trust: bool,
+) -> tuple[Recipe, bool]:
+    """Give the recipe, and whether it was evaluated in isolation."""
+    for part in ("package/reprobuild", "recipe", "out", "root"):
+        (scratch / part).mkdir(parents=True)
+    _stage(folder, scratch)
+    if folder_digests(str(folder))[0] != content.hex:
+        raise RecipeError(f"{folder} changed while it was read", "run the command again")
+    isolation = project.sandbox.probe()
+    if isolation.available:
+        _in_sandbox(project, scratch, name, options)
+    elif trust or project.is_own(folder):
+        project.tell(Warned(f"{name} is evaluated without a sandbox: {isolation.missing}", isolation.hint))
+        _unisolated(scratch, name, options)
+    else:
+        raise EngineError(
+            f"{name} is no recipe of your project, and cannot be isolated here: {isolation.missing}",
+            f"{isolation.hint}; or, if you trust its author: --trust",
+        )
+    answer = _answer(name, scratch / "out" / "answer.json")
     if "error" in answer:
         raise RecipeError(
-            f"{folder / 'recipe.py'}: {answer['error']}".replace(": recipe.py:", ":"), answer["hint"]
+            f"{folder / 'recipe.py'}: {answer['error']}".replace(": recipe.py:", ":"),
+            str(answer.get("hint", "")),
         )
-    found: Mapping[str, Json] = answer["recipe"]
-    return found
+    return recipe_from_stranger(answer.get("recipe"), name), isolation.available
+
+
+def _answer(name: str, path: Path) -> Mapping[str, Json]:
+    """Read what the child wrote, which may be anything."""
+    size = path.stat().st_size
+    try:
+        if size > LARGEST_ANSWER:
+            raise ValueError(f"{size:,} bytes")
+        answer = json.loads(path.read_bytes())
+        if not isinstance(answer, dict):
+            raise ValueError(type(answer).__name__)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{name}: evaluating recipe.py gave no recipe, but {error}", WORK) from None
+    return answer
 
 
 def _stage(folder: Path, scratch: Path) -> None:
@@ -108,17 +158,36 @@ def _stage(folder: Path, scratch: Path) -> None:
             shutil.copytree(source, target, ignore=skipped, copy_function=shutil.copyfile)
         else:
             shutil.copyfile(source, target)
-    shutil.copytree(
-        folder,
-        scratch / "recipe",
-        symlinks=True,
-        ignore=shutil.ignore_patterns("__pycache__", ".git", LOCK_FILE, "recorded"),
-        copy_function=shutil.copyfile,
-        dirs_exist_ok=True,
-    )
+    try:
+        shutil.copytree(
+            folder,
+            scratch / "recipe",
+            symlinks=True,
+            ignore=_not_content(folder),
+            copy_function=shutil.copyfile,
+            dirs_exist_ok=True,
+        )
+    except shutil.Error as error:
+        source, _, reason = error.args[0][0]
+        raise OutsideError(f"{source} cannot be copied: {reason}") from None
     for path in (scratch, *scratch.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _not_content(folder: Path) -> Callable[[str, list[str]], set[str]]:
+    """Tell ``copytree`` what to leave out: what ``folder_digests`` does not count, or cannot read."""
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        own = (LOCK_FILE, RECORDED) if place == str(folder) else ()
+        return {name for name in names if is_left_out(name) or name in own or _is_special(f"{place}/{name}")}
+
+    return left_out
+
+
+def _is_special(path: str) -> bool:
+    mode = os.lstat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
 def _in_sandbox(project: Project, scratch: Path, name: str, options: Mapping[str, Json]) -> None:

@@ -1,0 +1,133 @@
+"""Check a recipe that came as JSON: it is one that a recipe file can say.
+
+The functions that recipes call check what they are given; a stranger's code can go around them and
+write JSON of its own. So all of it is made again by these functions here, and must come out equal.
+Knows nothing of where the JSON came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reprobuild.canonical import canonical
+from reprobuild.derivation import predictors, steps
+from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
+from reprobuild.derivation.predictors import Json, Predictor
+from reprobuild.derivation.recipe import Recipe, image
+from reprobuild.derivation.recipe import recipe as marked
+from reprobuild.derivation.steps import Step
+from reprobuild.errors import RecipeError
+
+
+def recipe_from_stranger(value: Json, name: str) -> Recipe:
+    """Read what ``recipe_to_json`` wrote of the recipe ``name``, or what somebody wrote in its place.
+
+    Raises RecipeError for what no recipe file can say.
+    """
+    try:
+        found = recipe_from_json(value)
+        _check_recipe(found, name)
+        canonical(recipe_to_json(found))
+    except (
+        RecipeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        reason = error.message if isinstance(error, RecipeError) else f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{name}: recipe.py comes to what no recipe can say: {reason}") from error
+    return found
+
+
+def _check_recipe(found: Recipe, name: str) -> None:
+    _check_types(found)
+    marked(version=found.version, publish=found.publish)
+    _demand(found.name == name, f"the name {found.name!r}")
+    _demand(set(found.chosen) == set(found.options), "values of other options than it has")
+    for key, option in found.options.items():
+        default = type(option.default).__name__
+        _demand(key.isidentifier() and default == option.type in _OPTION_TYPES, f"the option {key!r}")
+        _demand(type(found.chosen[key]).__name__ == option.type, f"a value of the option {key!r}")
+    world = found.image
+    _check_types(world)
+    for step in world.steps:
+        _check_types(step)
+        _demand(_MAKERS[step.kind](step) == step, f"a step {step.kind}(…)")
+    for key, one in world.predictors.items():
+        _check_types(one)
+        _demand(_remade(one) == one, f"the predictor {key!r}")
+    again = image(*world.steps, env=world.env, workdir=world.workdir, predictors=world.predictors)
+    _demand(again == world, "an image")
+
+
+def _remade(one: Predictor) -> Predictor:
+    for example in one.examples:
+        _check_types(example)
+        _demand(all(isinstance(part, Mapping) for pair in example.items for part in pair), "an example")
+    fields = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    fields["parameters"] = {key: parameter.default for key, parameter in one.parameters.items()}
+    return predictors.predictor(fields.pop("command"), **fields)
+
+
+def _demand(fits: bool, what: str) -> None:
+    if not fits:
+        raise RecipeError(what)
+
+
+def _check_types(value: Any) -> None:
+    for field in dataclasses.fields(value):
+        kind = str(field.type)
+        fits = _FITS.get("Literal" if kind.startswith("Literal") else kind)
+        found = getattr(value, field.name)
+        _demand(fits is None or fits(found), f"{field.name}={found!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+_OPTION_TYPES = ("str", "int", "float", "bool")
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "int": _is_whole,
+    "float": lambda value: isinstance(value, float) or _is_whole(value),
+    "int | None": lambda value: value is None or _is_whole(value),
+    "tuple[str, ...]": lambda value: isinstance(value, tuple) and _are_texts(value),
+    "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_texts(value.values()),
+    "Mapping[str, Json]": lambda value: isinstance(value, Mapping),
+    "Literal": lambda value: isinstance(value, str),
+}
+"""By the text of a field's annotation; fields of our own types are checked by being made again."""
+
+_MAKERS: Mapping[str, Callable[[Any], Step]] = {
+    "files": lambda one: steps.files(one.source, to=one.to, mode=one.mode, uid=one.uid, gid=one.gid),
+    "url": lambda one: steps.url(one.url, **_keywords(one, "url")),
+    "apt": lambda one: steps.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages", *_FETCHED)),
+    "wheels": lambda one: steps.wheels(
+        *one.requirements, **_keywords(one, "requirements", "mirrors", *_FETCHED)
+    ),
+    "run": lambda one: steps.run(one.command, **_keywords(one, "command")),
+    "oci": lambda one: steps.oci(one.reference),
+    "git": lambda one: steps.git(
+        one.url, one.commit, **_keywords(one, "url", "commit", "mirrors", *_FETCHED)
+    ),
+    "gdrive": lambda one: steps.gdrive(one.file_id, **_keywords(one, "file_id", "mirrors", *_FETCHED)),
+    "hub": lambda one: steps.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
+    "dockerfile": lambda one: steps.dockerfile(one.path, args=one.args),
+}
+_FETCHED = ("licence", "redistribute")
+
+
+def _keywords(step: Step, *others: str) -> dict[str, Any]:
+    names = (field.name for field in dataclasses.fields(step))
+    return {name: getattr(step, name) for name in names if name not in ("where", *others)}
