@@ -109,6 +109,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 """By the text of a field's annotation; fields of our own types are checked by being made again."""
 
+_FETCHED: tuple[str, ...] = ("licence", "redistribute")
 _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "files": lambda one: steps.files(one.source, to=one.to, mode=one.mode, uid=one.uid, gid=one.gid),
     "url": lambda one: steps.url(one.url, **_keywords(one, "url")),
@@ -125,7 +126,6 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "hub": lambda one: steps.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
     "dockerfile": lambda one: steps.dockerfile(one.path, args=one.args),
 }
-_FETCHED = ("licence", "redistribute")
 
 
 def _keywords(step: Step, *others: str) -> dict[str, Any]:

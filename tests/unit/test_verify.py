@@ -21,11 +21,13 @@ from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, rec
 @recipe(version="1")
 def counter():
     return image(
-        oci("a:b"), git("https://x/y", "0" * 40, to="/g", lfs=True), gdrive("abc", to="/d", unpack=True, strip=1),
+        oci("a:b"), git("https://x/y", "0" * 40, to="/g", lfs=True),
+        gdrive("abc", to="/d", unpack=True, strip=1),
         hub("a/b", revision="main", files=["x"], to="/h"), dockerfile("Dockerfile", args={"A": "b"}),
         apt("bookworm", "b1", "a1", arch="arm64", as_of="2024-01-31", mirrors=["https://m/"], configure=True),
         wheels("b", "a", as_of="2024-01-31", build=True), files("a", to="/a", mode=0o600, uid=3),
-        url("https://x/y", to="/y", mirrors=["https://m/y"], licence="MIT", redistribute=False, sha256="0" * 64),
+        url("https://x/y", to="/y", mirrors=["https://m/y"], licence="MIT", redistribute=False,
+            sha256="0" * 64),
         run("x", network="recorded", owners=True, threads=3, workdir="/w"),
         env={"A": "b"},
     )
@@ -103,7 +105,7 @@ STEP = {
 def test_what_no_recipe_can_say_is_refused(tmp_path: Path, damage: Callable[[Any], None]) -> None:
     value = copy.deepcopy(recipe_to_json(evaluate(write(tmp_path, WHOLE), "counter", {})))
     damage(value)
-    with pytest.raises(RecipeError, match="counter: recipe.py comes to what no recipe can say"):
+    with pytest.raises(RecipeError, match="comes to what no recipe can say"):
         recipe_from_stranger(value, "counter")
 
 
