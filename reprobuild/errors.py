@@ -3,6 +3,7 @@
     ReprobuildError                 1
     ├── BuildFailedError            1   a command of a step ended with another code than 0
     ├── PredictionFailedError       1   a predictor failed, or its output does not fit
+    ├── NoProgramError            127   a command that ``run`` or ``shell`` cannot start
     ├── UsageError                  2   arguments, names, settings
     │   ├── RecipeError             2   a recipe that does not evaluate
     │   ├── InputError              2   records that do not fit a predictor's inputs
@@ -43,6 +44,12 @@ class BuildFailedError(ReprobuildError):
 
 class PredictionFailedError(ReprobuildError):
     """A predictor failed, or what it gave does not fit its outputs."""
+
+
+class NoProgramError(ReprobuildError):
+    """A command that cannot start: no such program in the image, as shells say it."""
+
+    exit_code = 127
 
 
 class UsageError(ReprobuildError):

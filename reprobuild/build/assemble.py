@@ -20,6 +20,7 @@ from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Image, Recipe
 from reprobuild.derivation.steps import Apt, Files, Run, Wheels
 from reprobuild.digest import Digest
+from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result, thread_environment
 from reprobuild.errors import BuildFailedError, RefusedFetchError
 from reprobuild.events import Note, OutputLine, Warned
@@ -172,10 +173,16 @@ class Assembler:
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
+                command = run_command(step, self._world)
+                if problem := obstacle(checkout, command):
+                    raise BuildFailedError(
+                        f"{self._recipe}: {step.where}: {step.title}: {problem} in the tree before this step",
+                        'put a step that brings it before this one, such as apt("bookworm", "dash")',
+                    )
                 capture = StoreCapture(group)
                 result = self._project.engine.run(
                     checkout,
-                    run_command(step, self._world),
+                    command,
                     capture=capture,
                     output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
                 )

@@ -10,6 +10,7 @@ from reprobuild.cli.arguments import image_of, set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import visible
 from reprobuild.cli.ui import say
+from reprobuild.errors import NoProgramError
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -24,6 +25,7 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
     The exit code is the command's own.
     """
     from reprobuild.build.image import checked_out
+    from reprobuild.engine.program import obstacle
     from reprobuild.engine.protocol import Command
 
     with session.working() as project:
@@ -32,11 +34,10 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
     with checked_out(project.store, realised) as checkout:
         # Raw streams for a pipe or a file; on a terminal, nothing that would steer it.
         drawn = sys.stdout.isatty()
-        result = engine.run(
-            checkout,
-            Command(argv=argv, env=realised.env, workdir=realised.workdir, terminal=not drawn),
-            output=_show if drawn else None,
-        )
+        asked = Command(argv=argv, env=realised.env, workdir=realised.workdir, terminal=not drawn)
+        if problem := obstacle(checkout, asked):
+            raise NoProgramError(f"{realised.tag}: {problem}", f"look around in it: reprobuild shell {name}")
+        result = engine.run(checkout, asked, output=_show if drawn else None)
     if result.refused:
         say("note: it reached for the network, which does not exist inside: " + "; ".join(result.refused))
     return result.exit_code

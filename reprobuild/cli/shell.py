@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from reprobuild.cli.arguments import image_of, pairs, set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.ui import say
+from reprobuild.errors import NoProgramError
+
+BASH = ("/bin/bash",)
+SHELL = ("/bin/sh", "+m")
+"""Without job control: the process group outside, to which it would give the terminal back, has no number
+inside, so that ``exit`` would end with a complaint and another exit code."""
 
 
 @click.command("shell")
@@ -23,15 +31,15 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
     With --at, in the tree that a step found: where one failed, its command can be tried by hand.
     """
     from reprobuild.build.image import checked_out
+    from reprobuild.engine.program import has_program, obstacle
     from reprobuild.engine.protocol import Command
 
-    shell = ("/bin/sh",)
     with session.working() as project:
         engine = project.engine
         if at is None:
             realised = image_of(project, name, sets, trust=trust)
             place = checked_out(project.store, realised)
-            command = Command(argv=shell, env=realised.env, workdir=realised.workdir, terminal=True)
+            command = Command(argv=SHELL, env=realised.env, workdir=realised.workdir, terminal=True)
             what = realised.tag
         else:
             from reprobuild.build.derive import derive_recipe
@@ -40,9 +48,15 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
             derived = derive_recipe(project, name, pairs(sets, "--set"), trust=trust)
             before = before_step(project, derived, at)
             place = project.store.checkouts.lay_out(before.layers)
-            command = before.command(shell)
+            command = before.command(SHELL)
             what = f"{name} before {before.title}"
-    if not session.quiet:
-        say(f"{what}: no network inside, changes are lost; exit leaves")
     with place as checkout:
+        if has_program(checkout, BASH[0]):
+            command = replace(command, argv=BASH)
+        if at is not None and obstacle(checkout, command).startswith("there is no folder"):
+            command = replace(command, workdir="/")  # a later step makes it
+        if problem := obstacle(checkout, command):
+            raise NoProgramError(f"{what}: {problem}", f"a later step may bring it: reprobuild show {name}")
+        if not session.quiet:
+            say(f"{what}: no network inside, changes are lost; exit leaves")
         return engine.run(checkout, command).exit_code

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reprobuild.derivation.predictors import Predictor
+from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result
 from reprobuild.errors import InputError, NotBuiltError, PredictionFailedError, RefusedFetchError
 from reprobuild.events import OutputLine, Tell, Warned
@@ -103,6 +104,11 @@ def run_batch(
         )
         engine = target.engine()
         with target.checkout() as checkout:
+            if problem := obstacle(checkout, command):
+                raise PredictionFailedError(
+                    f"the predictor {shown} cannot start: {problem} in its image",
+                    f"add what it needs to its recipe: reprobuild show {shown.partition('/')[0]}",
+                )
             result = engine.run(checkout, command, output=lambda line: tell(_line_told(line)))
         _check_result(shown, result, limits, tell)
         _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)

@@ -158,6 +158,40 @@ def test_run_on_a_terminal_shows_no_control_character_of_the_command(project: Pr
     assert (ended.returncode, shown.splitlines()) == (0, ["a\\x1b[31mb"])
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        pytest.param(["nonsense"], "there is no program 'nonsense'", id="no program"),
+        pytest.param(["/app/word"], "/app/word is not executable", id="not executable"),
+    ],
+)
+def test_run_says_what_cannot_start(project: Project, words: list[str], problem: str) -> None:
+    ended = project.call("run", "copier", "--", *words, check=False)
+    assert (ended.code, ended.out) == (127, "")
+    assert problem in ended.err.splitlines()[0]
+    assert "bwrap" not in ended.err
+
+
+def test_a_shell_ends_with_its_own_exit_code(project: Project) -> None:
+    assert project.call("shell", "copier", check=False, stdin="pwd; exit 4\n").code == 4
+    before = project.call("shell", "copier", "--at", "2", check=False, stdin="pwd; exit 4\n")
+    assert (before.code, before.out) == (4, "/\n"), "what makes the working folder comes later"
+    empty = project.call("shell", "copier", "--at", "1", check=False, stdin="")
+    assert empty.code == 127
+    assert "there is no /bin/sh" in empty.err
+
+
+def test_a_step_without_a_shell_is_told_what_brings_one(project: Project) -> None:
+    (project.folder / "recipes" / "bare").mkdir()
+    (project.folder / "recipes" / "bare" / "recipe.py").write_text(
+        "from reprobuild import image, recipe, run\n"
+        "@recipe(version='1')\ndef bare():\n    return image(run('true'))\n"
+    )
+    ended = project.call("lock", "bare", check=False)
+    assert ended.code == 1
+    assert "recipe.py:4: run true: there is no /bin/sh in the tree before this step" in ended.err
+
+
 def test_a_shell_needs_a_step_that_there_is(project: Project) -> None:
     ended = project.call("shell", "copier", "--at", "nothing like it", check=False)
     assert ended.code == 2

@@ -1,0 +1,96 @@
+"""Whether a command can start on a tree: its program and its working folder, looked up before it runs.
+
+So that what is missing is said in our words, not in those of whatever makes the sandbox. Knows nothing of
+sandboxes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from reprobuild.engine.protocol import ENVIRONMENT, Command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from reprobuild.store.checkouts import Checkout
+
+MOST_LINKS = 40
+"""Links that one path may lead through, as in Linux."""
+ELSEWHERE = ("/proc/", "/dev/", "/sys/", "/tmp/")
+"""What a sandbox has and no tree shows."""
+
+
+def obstacle(checkout: Checkout, command: Command) -> str:
+    """Say why a command cannot start on a tree, as ``there is no …``; ``""`` where nothing is known."""
+    if not _is_folder(checkout, command.workdir, command):
+        return f"there is no folder {command.workdir} (workdir)"
+    program = command.argv[0]
+    if not program:
+        return "there is no program ''"
+    if "/" in program:
+        return _fault(checkout, os.path.join(command.workdir, program), command)
+    path = command.env.get("PATH", ENVIRONMENT["PATH"])
+    found = [_fault(checkout, f"{folder or '.'}/{program}", command) for folder in path.split(":")]
+    if "" in found:
+        return ""
+    return next((fault for fault in found if "executable" in fault), f"there is no program {program!r}")
+
+
+def has_program(checkout: Checkout, path: str) -> bool:
+    """Tell whether a tree has a program at an absolute path."""
+    return not _fault(checkout, path, Command(argv=(path,)))
+
+
+def _is_folder(checkout: Checkout, path: str, command: Command) -> bool:
+    if _is_elsewhere(path, command):
+        return True
+    found = _look_up(checkout.lowers, path)
+    return found is not None and stat.S_ISDIR(found)
+
+
+def _fault(checkout: Checkout, path: str, command: Command) -> str:
+    if _is_elsewhere(path, command):
+        return ""
+    mode = _look_up(checkout.lowers, path)
+    if mode is None:
+        return f"there is no {path}"
+    if stat.S_ISDIR(mode):
+        return f"there is no program {path}: it is a folder"
+    return "" if mode & 0o111 else f"{path} is not executable"
+
+
+def _is_elsewhere(path: str, command: Command) -> bool:
+    places = (*ELSEWHERE, *(f"{inside.rstrip('/')}/" for inside in (*command.inputs, *command.outputs)))
+    return not path.startswith("/") or path == "/" or f"{path}/".startswith(places)
+
+
+def _look_up(lowers: Sequence[Path], path: str) -> int | None:
+    """Give the mode of what a path of a stack of folders leads to; links stay inside the stack."""
+    todo, at, links = path.split("/")[::-1], "", 0
+    mode = stat.S_IFDIR | 0o755
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            at = at.rpartition("/")[0]
+            continue
+        here = f"{at}/{part}"
+        found = next((f"{lower}{here}" for lower in lowers if os.path.lexists(f"{lower}{here}")), None)
+        if found is None:
+            return None
+        mode = os.lstat(found).st_mode
+        if stat.S_ISLNK(mode):
+            links += 1
+            if links > MOST_LINKS:
+                return None
+            target = os.readlink(found)
+            todo += target.split("/")[::-1]
+            at = "" if target.startswith("/") else at
+        else:
+            at = here
+    return os.lstat(next(f"{lower}{at}" for lower in lowers if os.path.lexists(f"{lower}{at}"))).st_mode
