@@ -18,7 +18,7 @@ from pathlib import Path
 
 import reprobuild
 from reprobuild.build.project import Project
-from reprobuild.canonical import NotCanonicalError, canonical_digest
+from reprobuild.canonical import NotCanonicalError, canonical, canonical_digest
 from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
 from reprobuild.derivation.folder import LOCK_FILE, RECORDED, folder_digests, is_left_out
 from reprobuild.derivation.predictors import Json
@@ -68,6 +68,8 @@ def evaluate(project: Project, name: str, options: Mapping[str, Json], *, trust:
         return Evaluated(recipe_from_json(record["recipe"]), folder, content)
     with project.store.scratch("evaluate") as scratch:
         recipe, is_isolated = _evaluate_afresh(project, folder, content, scratch, name, options, trust=trust)
+    # In the order of keys that it will have when remembered, so that nothing depends on which it was.
+    recipe = recipe_from_json(json.loads(canonical(recipe_to_json(recipe))))
     if is_isolated:  # else it may have seen anything of this machine
         record = {"kind": "evaluation", "blobs": [], "recipe": recipe_to_json(recipe)}
         project.store.realisations.put(key, record)

@@ -43,7 +43,7 @@ def command(session: Session) -> int:
                 str(row["name"]),
                 str(row["version"]) or "?",
                 "locked" if row["locked"] else "not locked",
-                str(row["summary"] or f"error: {row['error']}".partition("\n")[0]),
+                f"error: {row['error']}".partition("\n")[0] if "error" in row else str(row["summary"]),
             )
             for row in found
         ]

@@ -37,6 +37,18 @@ def test_list_names_recipes_with_what_they_are(project: Project) -> None:
     assert found["summary"] == "Copies each text: made of busybox alone."
 
 
+def test_a_recipe_that_says_nothing_of_itself_is_listed(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipes" / "silent"
+    recipe.mkdir(parents=True)
+    (tmp_path / "reprobuild.toml").touch()
+    (recipe / "recipe.py").write_text(
+        "from reprobuild import image, recipe, run\n"
+        "@recipe(version='1')\ndef silent():\n    return image(run('x'))\n"
+    )
+    listed = Project(tmp_path, tmp_path / "store").call("list").out.splitlines()
+    assert [line.split() for line in listed if "silent" in line] == [["silent", "1", "not", "locked"]]
+
+
 def test_a_recipe_that_does_not_evaluate_is_listed_with_its_fault(tmp_path: Path) -> None:
     recipe = tmp_path / "recipes" / "broken"
     recipe.mkdir(parents=True)

@@ -129,6 +129,15 @@ def test_what_evaluates_a_recipe_again(scene: Scene, change: Callable[[Path], ob
     assert runs(scene) == count
 
 
+def test_what_is_remembered_is_what_was_evaluated(scene: Scene) -> None:
+    """Also in the order of everything: it may be printed."""
+    path = scene.folder / "recipe.py"
+    path.write_text(path.read_text().replace('extra: str = ""', 'b: int = 1, a: int = 2, extra: str = ""'))
+    first, again = scene.evaluate(), scene.evaluate()
+    assert runs(scene) == 1
+    assert [*first.chosen] == [*again.chosen]
+
+
 def test_options_and_release_decide_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.evaluate()
     assert len(scene.evaluate(extra="date").image.steps) == 2
