@@ -22,7 +22,7 @@ from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, read_layers, recall_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.project import Project
-from reprobuild.build.realize import realise
+from reprobuild.build.realize import keep, realise
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import Note
@@ -62,14 +62,15 @@ def check(
     derived = derive_recipe(project, name, options or {}, trust=trust)
     first = realise(project, derived)
     check_outputs(project.store, derived, first)
+    keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
     with _second_store(project, derived) as store:
         _let_the_clock_move(project.store, first)
-        _build_again(project, store, derived)
+        said = _build_again(project, store, derived, trust=trust)
         second = recall_image(store, derived.derivation.input_hash)
         if second is None:
             raise CheckFailedError(
-                f"{name}: the second build has another input hash than {derived.derivation.input_hash}",
-                "the recipe's folder changed meanwhile, or its evaluation is not pure",
+                f"{name}: the second build did not come to {derived.derivation.input_hash}\n{said}".rstrip(),
+                "perhaps the recipe's folder changed meanwhile, or its evaluation is not pure",
             )
         found = list(_compare(project.store, first, store, second))
     if found:
@@ -110,10 +111,14 @@ def _let_the_clock_move(store: Store, first: Realised) -> None:
         time.sleep(CLOCK_SECONDS - age)
 
 
-def _build_again(project: Project, store: Store, derived: Derived) -> None:
-    """Build in a process whose surroundings differ from ours in everything that should not matter."""
+def _build_again(project: Project, store: Store, derived: Derived, *, trust: bool) -> str:
+    """Build in a process whose surroundings differ from ours in everything that should not matter.
+
+    Gives what it said to stderr.
+    """
     argv = [sys.executable, "-m", "reprobuild", "--store", str(store.root), "--offline"]
     argv += ["--engine", project.settings.engine, "realize", derived.recipe.name, "--json"]
+    argv += ["--trust"] * trust
     for folder in project.settings.recipes:
         argv += ["--recipes", folder]
     for key, value in derived.recipe.chosen.items():
@@ -134,11 +139,12 @@ def _build_again(project: Project, store: Store, derived: Derived) -> None:
         Note("building again from nothing: other store, file system, umask, time zone, locale, one core")
     )
     ended = subprocess.run(argv, env=environment, capture_output=True, preexec_fn=vary, check=False)
+    shown = ended.stderr.decode(errors="replace").strip()
     if ended.returncode not in (0, CheckFailedError.exit_code):
-        shown = ended.stderr.decode(errors="replace").strip()
         raise BuildFailedError(
             f"{derived.recipe.name}: the second build failed, exit code {ended.returncode}:\n{shown}"
         )
+    return shown
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.place.files import digest_files
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import ASSEMBLER, Derivation, DerivedStep, derive, derive_step, pinned
-from reprobuild.derivation.lockfile import LOCK_FILE, Lock, Output, read_lock
+from reprobuild.derivation.lockfile import LOCK_FILE, Lock, LockError, Output, mend_lock, read_lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
@@ -79,10 +79,12 @@ def derived_step(step: Step, pins: Sequence[Pin], folder: Path) -> DerivedStep:
 
 def lock_of(folder: Path, name: str) -> Lock | None:
     """Read a recipe's lock; None where there is none. Raises LockError."""
+    path = folder / LOCK_FILE
     try:
-        text = (folder / LOCK_FILE).read_text()
+        if not path.is_file() and path.exists():
+            raise LockError(f"{path} is no file", f"remove it, then: reprobuild lock {name}")
+        return read_lock(path.read_text(encoding="utf-8"), name)
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError:
-        text = ""
-    return read_lock(text, name)
+    except UnicodeDecodeError as error:
+        raise LockError(f"{LOCK_FILE} of {name} is no text: {error}", mend_lock(name)) from None

@@ -111,24 +111,25 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
     step = derived.step
     blobs = project.store.blobs
     place = f"{os.path.relpath(folder)}/{step.where}"
+    again = f"reprobuild lock {folder.name} --update {step.kind}"
     pins = []
     for pin in derived.pins:
         if not blobs.has(pin.sha256):
             pins.append(pin)
         elif blobs.size(pin.sha256) != pin.size:
-            raise wrong_size(f"{place}: {pin.name}", pin.size, blobs.size(pin.sha256), folder.name)
+            raise wrong_size(f"{place}: {pin.name}", pin.size, blobs.size(pin.sha256), again)
     if not pins:
         return []
-    mend = f"if the new bytes are right: reprobuild lock {folder.name} --update {step.kind}"
+    mend = f"if the new bytes are right: {again}"
     if getattr(step, "sha256", ""):
         mend += f', after writing sha256="{{got}}" at {place}'
     found = kinds.finder(step.kind).downloads(step, pins, project.settings)
     return [replace(one, folder=one.folder or folder, where=place, mend=one.mend or mend) for one in found]
 
 
-def wrong_size(what: str, pinned: int, found: int, recipe: str) -> CheckFailedError:
+def wrong_size(what: str, pinned: int, found: int, again: str) -> CheckFailedError:
     """Give the error of a pin whose digest is right and whose size is not."""
     return CheckFailedError(
         f"{what}: the lock pins {pinned:,} bytes, and the bytes with the pinned digest are {found:,}",
-        f"restore recipe.lock from version control, or write it anew: reprobuild lock {recipe}",
+        f"restore recipe.lock from version control, or pin it anew: {again}",
     )

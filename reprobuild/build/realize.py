@@ -18,9 +18,12 @@ from reprobuild.build.outputs import check_outputs
 from reprobuild.build.plan import make_plan, missing_downloads
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import DerivedStep
+from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
+from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree
 
 if TYPE_CHECKING:
@@ -82,8 +85,18 @@ def realize(
     derived = derive_recipe(project, name, options or {}, trust=trust)
     realised = realise(project, derived)
     check_outputs(project.store, derived, realised)
-    project.store.roots.set(name, [derived.derivation.input_hash], "realized")
+    keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
+    if realised.is_reused and recall_image(project.store, derived.derivation.input_hash) is None:
+        realised = realise(project, derived)  # gc took it before it was kept
     return realised
+
+
+def keep(store: Store, name: str, input_hash: Digest, lock: Lock, why: str) -> None:
+    """Let ``gc`` keep an image of a recipe, and of those kept before the ones that the lock speaks of."""
+    locked = {output.input_hash for outputs in lock.outputs.values() for output in outputs}
+    root = store.roots.get(name)
+    before = root.keys if root is not None else ()
+    store.roots.set(name, [input_hash, *(key for key in before if key in locked - {input_hash})], why)
 
 
 def realise(project: Project, derived: Derived, *, told: int = 0) -> Realised:

@@ -79,10 +79,10 @@ def write_lock(lock: Lock) -> str:
 
 def read_lock(text: str, name: str) -> Lock:
     """Read a lock's text; ``name`` is what errors call it. Raises LockError."""
-    hint = f"restore the file from version control, or write it anew: reprobuild lock {name}"
+    hint = mend_lock(name)
     try:
         value = json.loads(text, object_pairs_hook=_once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LockError(f"{LOCK_FILE} of {name}: {error}", hint) from None
     try:
         if value["lock"] != LOCK_FORMAT:
@@ -102,6 +102,11 @@ def read_lock(text: str, name: str) -> Lock:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise LockError(f"{LOCK_FILE} of {name} does not fit the format: {reason}", hint) from None
+
+
+def mend_lock(name: str) -> str:
+    """Say what helps where a lock cannot be read: ``lock`` itself reads the one that is there."""
+    return f"restore it from version control, or remove it and write it anew: reprobuild lock {name}"
 
 
 def _pin_to_json(pin: Pin) -> dict[str, Json]:
@@ -124,7 +129,11 @@ def _pin_from_json(value: Mapping[str, Any]) -> Pin:
 
 
 def _output_text(output: Output) -> str:
-    head = {"options": dict(output.options), "input": str(output.input_hash), "image": str(output.image_id)}
+    head = {
+        "options": dict(sorted(output.options.items())),
+        "input": str(output.input_hash),
+        "image": str(output.image_id),
+    }
     layers = ",\n".join(
         "    " + _line({"step": layer.step, "diff_id": str(layer.diff_id)}) for layer in output.layers
     )

@@ -15,7 +15,7 @@ from reprobuild.build.derive import Derived, derived_step, join, lock_of
 from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
-from reprobuild.build.realize import Growth, realise
+from reprobuild.build.realize import Growth, keep, realise
 from reprobuild.derivation.derive import ASSEMBLER
 from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
 from reprobuild.derivation.pins import Pin
@@ -56,7 +56,15 @@ def lock(
     Raises what resolvers, ``realize`` and the engine raise; UsageError for an ``update`` that fits
     no source. The lock is written whole or not at all.
     """
-    evaluated = evaluate(project, name, options or {}, trust=trust)
+    # One at a time: each writes what the others have left.
+    with project.store.lock(f"lock {project.recipe_folder(name).resolve()}"):
+        return _lock(project, name, options or {}, update, trust=trust)
+
+
+def _lock(
+    project: Project, name: str, options: Mapping[str, Json], update: Sequence[str], *, trust: bool
+) -> Locked:
+    evaluated = evaluate(project, name, options, trust=trust)
     before = lock_of(evaluated.folder, name)
     kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
     for key in [*(before.missing if before is not None else ()), *_to_update(evaluated, update)]:
@@ -70,13 +78,13 @@ def lock(
     realised = realise(project, derived, told=_last_source(evaluated))
     for note in _notes(project, realised):
         project.tell(Note(note))
-    after = _joined(project, evaluated, before, derived, realised)
+    after = _joined(project, evaluated, before, derived, realised, trust=trust)
     path = evaluated.folder / LOCK_FILE
     text = write_lock(after)
-    is_written = before is None or not path.is_file() or path.read_text() != text
+    is_written = before is None or path.read_bytes() != text.encode()
     if is_written:
         _write(path, text)
-    project.store.roots.set(name, [derived.derivation.input_hash], "locked")
+    keep(project.store, name, derived.derivation.input_hash, after, "locked")
     changed = source_changes(before.sources if before is not None else {}, after.sources)
     return Locked(realised, path, tuple(changed), is_written)
 
@@ -154,7 +162,13 @@ def _notes(project: Project, realised: Realised) -> Iterator[str]:
 
 
 def _joined(
-    project: Project, evaluated: Evaluated, before: Lock | None, derived: Derived, realised: Realised
+    project: Project,
+    evaluated: Evaluated,
+    before: Lock | None,
+    derived: Derived,
+    realised: Realised,
+    *,
+    trust: bool,
 ) -> Lock:
     """Give the new lock: this variant's pins and output beside those of other options and platforms."""
     output = Output(
@@ -169,7 +183,7 @@ def _joined(
     still = []
     for other in others:
         try:
-            variant = evaluate(project, evaluated.recipe.name, other.options)
+            variant = evaluate(project, evaluated.recipe.name, other.options, trust=trust)
         except UsageError:
             continue  # the recipe has no such options any more
         still.append(other)
@@ -183,7 +197,8 @@ def _joined(
 
 def _write(path: Path, text: str) -> None:
     """Replace a lock in one step: a reader sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Named so that it is no part of the recipe, should we be killed.
+    temporary = path.with_name(f".#{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -191,8 +206,9 @@ def _write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutsideError(
             f"{path} cannot be written: {error.strerror}",
             "copy the recipe into a project of your own, and lock it there",
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reprobuild.derivation.folder import is_left_out
+from reprobuild.derivation.folder import LOCK_FILE, RECORDED, is_left_out
 from reprobuild.derivation.git_index import executables
 from reprobuild.derivation.steps import Files
 from reprobuild.digest import Digest
@@ -103,7 +103,7 @@ def _walk(step: Files, source: Path, folder: Path) -> Iterator[tuple[str, Path]]
                 raise RecipeError(
                     f"{step.where}: the name {name!r}, in {path}, is not UTF-8", "rename the file"
                 )
-            if not is_left_out(name):
+            if not is_left_out(name) and not (source == folder and name in (LOCK_FILE, RECORDED)):
                 yield from _walk(step, source / name, folder)
 
 
