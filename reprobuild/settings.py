@@ -157,7 +157,7 @@ def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str) -> None:
         if isinstance(wanted, tuple):
             if isinstance(value, str):
                 value = (value,)
-            if not all(isinstance(item, str) for item in value):
+            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
                 raise UsageError(f"the setting {name} is a list of texts, not {value!r}")
             value = tuple(value)
         elif type(value) is not type(wanted):

@@ -13,6 +13,8 @@ import sys
 def main() -> int:
     """Run the command line of this process; give its exit code (DESIGN section 11)."""
     arguments = sys.argv[1:]
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_missing_streams()
     if "realize" in arguments:
         from reprobuild.cli.warm import answer
 
@@ -22,6 +24,23 @@ def main() -> int:
     from reprobuild.cli.root import run
 
     return run(arguments)
+
+
+def _open_missing_streams() -> None:
+    """Put something in the place of standard streams that the caller has closed.
+
+    Else the next file that is opened would be taken for them. Reading from closed input and writing to
+    closed output fail, as they should; errors have nowhere to go.
+    """
+    flags = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
+    for number, (name, flag) in enumerate(flags.items()):
+        if getattr(sys, name) is None:
+            found = os.open(os.devnull, flag)
+            if found != number:
+                os.dup2(found, number)
+                os.close(found)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def start() -> int:

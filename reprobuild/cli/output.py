@@ -5,13 +5,16 @@ Knows nothing of verbs, nor of terminals.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reprobuild.cli.text import visible
-from reprobuild.errors import ReprobuildError
+from reprobuild.errors import OutsideError, ReprobuildError
 
 SCHEMA = 1
 """The version of every JSON document; raised when a field changes its meaning or goes."""
@@ -23,13 +26,43 @@ def document(**fields: Any) -> dict[str, Any]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print a document as one line."""
-    print(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    """Print a document as one line. Raises OutsideError where it cannot be written."""
+    with _writing():
+        print(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
 
 
 def print_text(text: str) -> None:
-    """Print text for people, control characters made visible."""
-    print(visible(text))
+    """Print text for people, control characters made visible. Raises OutsideError as ``print_json``."""
+    with _writing():
+        print(visible(text))
+
+
+def flush() -> None:
+    """Bring out what was printed. Raises OutsideError where it cannot be written."""
+    with _writing():
+        sys.stdout.flush()
+
+
+def discard() -> None:
+    """Send what is still to be printed nowhere: Python would complain while it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def allow_any_text() -> None:
+    """Let characters that the locale's encoding lacks be written as ``\\u2192`` instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard()
+        raise OutsideError(f"standard output can't be written: {error.strerror}") from None
 
 
 def print_error(error: ReprobuildError, *, as_json: bool) -> None:
@@ -38,9 +71,11 @@ def print_error(error: ReprobuildError, *, as_json: bool) -> None:
     if error.hint:
         print(f"hint: {visible(error.hint)}", file=sys.stderr)
     if as_json:
+        # Where nothing can be printed, stderr has said it.
         kind = type(error).__name__.removesuffix("Error")
         fields = {"kind": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        print_json(document(error=fields))
+        with contextlib.suppress(OutsideError):
+            print_json(document(error=fields))
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import errno
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import click
 
 from reprobuild import __version__
-from reprobuild.cli.output import print_error
+from reprobuild.cli.output import allow_any_text, discard, flush, print_error
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import did_you_mean
 from reprobuild.errors import NotBuiltError, OutsideError, ReprobuildError, UsageError
@@ -135,14 +134,14 @@ def run(arguments: Sequence[str], load: Callable[[str], click.Command] = load_ve
     session = Session()
     try:
         signal.signal(signal.SIGTERM, _interrupt)
+        allow_any_text()
         # Not click's own main(): it ends the process where output has no reader, and words errors itself.
         with root(load).make_context("reprobuild", list(arguments) or ["--help"], obj=session) as context:
             code = context.command.invoke(context)
-        sys.stdout.flush()
+        flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): Python would complain while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard()  # whoever read our output has gone (`| head`)
         return 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -171,9 +170,9 @@ def _end(error: ReprobuildError, session: Session, arguments: Sequence[str]) -> 
         traceback.print_exc()
     try:
         print_error(error, as_json=session.json or "--json" in arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        flush()
+    except (BrokenPipeError, OutsideError):
+        discard()
     return error.exit_code
 
 
@@ -185,6 +184,8 @@ def _from_click(error: click.ClickException) -> ReprobuildError:
 
 
 def _from_system(error: OSError) -> ReprobuildError:
+    if error.errno == errno.EBADF and not error.filename:
+        return OutsideError("a standard stream is closed, and was needed")
     named = f"{error.filename}: " if error.filename else ""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     hint = "reprobuild gc gives space back" if is_full else ""

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reprobuild import settings
+from reprobuild.errors import OutsideError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,14 @@ class Session:
             named["offline"] = True
         if self.flags.get("recipes"):
             named["recipes"] = self.flags["recipes"]
-        return settings.load(named, os.environ, os.getcwd())
+        for folder in self.flags.get("recipes", ()):
+            if not os.path.isdir(folder):
+                raise UsageError(f"--recipes {folder}: there is no such folder")
+        try:
+            here = os.getcwd()
+        except FileNotFoundError:
+            raise OutsideError("the current folder is gone", "change to another one: cd") from None
+        return settings.load(named, os.environ, here)
 
     @contextmanager
     def working(self) -> Iterator[Project]:

@@ -54,6 +54,10 @@ def answer(arguments: Sequence[str]) -> int | None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"error: standard output can't be written: {error.strerror}\n")
+        return 5
     return 0
 
 

@@ -145,6 +145,8 @@ def test_recipes_is_a_list_of_folders(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     seen: list[tuple[str, ...]] = []
     arguments = ["list", "--recipes", "a", "--recipes", "b"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
     root.run(arguments, verb(lambda session: seen.append(session.settings.recipes[:2])))
     assert seen == [(str(tmp_path / "a"), str(tmp_path / "b"))]
 
@@ -213,3 +215,65 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     command = f"{sys.executable} -m reprobuild --help | true; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
+def test_a_recipes_folder_that_is_not_there_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["list", "--recipes", str(tmp_path / "none")]
+    assert root.run(arguments, verb(lambda session: len(session.settings.recipes))) == 2
+    assert capsys.readouterr() == ("", f"error: --recipes {tmp_path / 'none'}: there is no such folder\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code", "error"),
+    [
+        pytest.param(["--help"], ">&-", 5, "a standard stream is closed", id="out"),
+        pytest.param(["--version"], "2>&-", 0, "", id="err"),
+        pytest.param(["--version"], "<&-", 0, "", id="in"),
+        pytest.param(["list", "--none"], ">&- <&- 2>&-", 2, "", id="all"),
+        pytest.param(["list", "--none", "--json"], ">&-", 2, "no such option '--none'", id="error as JSON"),
+        pytest.param(["--help"], ">/dev/full", 5, "No space left on device", id="full"),
+        pytest.param(["list", "--none", "--json"], ">/dev/full", 2, "no such option", id="full, as JSON"),
+    ],
+)
+def test_streams_that_are_closed_or_full(arguments: list[str], closed: str, code: int, error: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(root.__file__).parents[2])}
+    script = f'"$@" {closed}'
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "reprobuild", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    assert error in ended.stderr
+
+
+def test_a_locale_without_the_characters_gets_them_escaped() -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(root.__file__).parents[2]),
+        "PYTHONIOENCODING": "ascii",
+    }
+    program = (
+        "from reprobuild.cli import root; import click\n"
+        "print_text = __import__('reprobuild.cli.output', fromlist=['x']).print_text\n"
+        "raise SystemExit(root.run(['list'], lambda name: click.Command("
+        "'list', callback=lambda: print_text('a → b'))))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "a \\u2192 b\n")
+
+
+def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(root.__file__).parents[2])}
+    script = f'rmdir "{gone}"; exec "$@"'
+    command = ["sh", "-c", script, "sh", sys.executable, "-P", "-m", "reprobuild", "list"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=gone, env=environment, check=False)
+    assert ended.returncode == 5
+    assert ended.stderr.splitlines()[-2:] == [
+        "error: the current folder is gone",
+        "hint: change to another one: cd",
+    ]

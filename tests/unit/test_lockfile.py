@@ -62,7 +62,7 @@ def test_a_pin_that_was_taken_out_is_missed() -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        pytest.param(lambda text: "", "Expecting value", id="empty"),
+        pytest.param(lambda text: "", "is empty", id="empty"),
         pytest.param(lambda text: text[:200], "recipe.lock of x", id="cut"),
         pytest.param(lambda text: text.replace('"lock": 1', '"lock": 2'), "has format 2", id="format"),
         pytest.param(lambda text: text.replace('"sha256"', '"sha255"'), "'sha256' is missing", id="field"),
@@ -70,7 +70,9 @@ def test_a_pin_that_was_taken_out_is_missed() -> None:
         pytest.param(lambda text: text.replace('"assembler"', '"lock"'), "'lock' is there twice", id="twice"),
         pytest.param(lambda text: "[]", "does not fit the format", id="list"),
         pytest.param(lambda text: text.replace('"size": 3', '"size": "three"'), "does not fit", id="size"),
-        pytest.param(lambda text: "<<<<<<< HEAD\n" + text, "Expecting value", id="merge-conflict"),
+        pytest.param(
+            lambda text: "<<<<<<< HEAD\n" + text, "line 1 is the mark of a conflict", id="merge-conflict"
+        ),
     ],
 )
 def test_a_damaged_lock_says_what_is_wrong(damage: Callable[[str], str], problem: str) -> None:
