@@ -84,14 +84,13 @@ def read_lock(text: str, name: str) -> Lock:
         value = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         for number, line in enumerate(text.splitlines(), start=1):
-            if line.startswith(("<<<<<<< ", "||||||| ", "                raise LockError(
+            if line.startswith(("<<<<<<< ", "||||||| ", ">>>>>>> ")):
+                raise LockError(
                     f"{LOCK_FILE} of {name}: line {number} is the mark of a conflict that a merge left",
                     f"take one side whole (git checkout --ours {LOCK_FILE}), then: reprobuild lock {name}",
                 ) from None
-        raise LockError(
-            f"{LOCK_FILE} of {name} is {'no JSON: ' if text else 'empty: '}{error}", hint
-        ) from None
->>>>>>> eca3960 (Closed and full streams, a gone folder, other locales and conflict marks in a lock end in a sentence)
+        what = "no JSON: " if text else "empty: "
+        raise LockError(f"{LOCK_FILE} of {name} is {what}{error}", hint) from None
     try:
         if value["lock"] != LOCK_FORMAT:
             raise LockError(
