@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reprobuild.canonical import canonical_digest
@@ -23,6 +23,10 @@ from reprobuild.tree import Layer, Tree, apply
 if TYPE_CHECKING:
     from reprobuild.build.derive import Derived
     from reprobuild.store.transaction import Transaction
+
+
+NAME_FIELDS = ("recipe", "version", "tag", "options")
+"""Fields of a realisation that are in no hash: an image may have several sets of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,31 @@ def image_from_record(record: Mapping[str, Json]) -> Realised:
     )
 
 
+def images_of_record(record: Mapping[str, Json]) -> Iterator[Realised]:
+    """Read an image's realisation under each of its names: neither name nor version is in the input hash."""
+    first = image_from_record(record)
+    yield first
+    for name in record.get("names", ()):
+        yield replace(first, **{field: name[field] for field in NAME_FIELDS})
+
+
+def named(store: Store, realised: Realised, derived: Derived) -> Realised:
+    """Give an image under the name that a derivation has, which its record says from now on too."""
+    name: dict[str, Json] = {
+        "recipe": derived.recipe.name,
+        "version": derived.recipe.version,
+        "tag": derived.tag,
+        "options": dict(derived.recipe.chosen),
+    }
+    record = store.realisations.get(realised.input_hash)
+    if record is not None:
+        known = [{field: record[field] for field in NAME_FIELDS}, *record.get("names", ())]
+        if name not in known:
+            record = {**record, "names": [*known[1:], name]}
+            store.realisations.put(realised.input_hash, record)
+    return replace(realised, **name)
+
+
 def write_image(
     store: Store,
     derived: Derived,
@@ -186,7 +215,6 @@ def write_image(
         pins = {pin.sha256 for step in derived.steps for pin in step.pins}
         sources = [str(digest) for digest in pins if group.has(digest)]
         diffs = [diff_key(layer.digest) for _, layer in layers]
-        listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         record = {
             "kind": "image",
             "blobs": sorted({str(config), str(derivation), *listings, *sources}),

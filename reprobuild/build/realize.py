@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived, derive_recipe
-from reprobuild.build.image import Realised, recall_image, write_image
+from reprobuild.build.image import Realised, named, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.plan import make_plan, missing_downloads
 from reprobuild.build.project import Project
@@ -106,11 +106,11 @@ def realise(project: Project, derived: Derived, *, told: int = 0) -> Realised:
     """
     store, input_hash = project.store, derived.derivation.input_hash
     if (recalled := recall_image(store, input_hash)) is not None:
-        return recalled
+        return named(store, recalled, derived)
     started = time.monotonic()
     with store.lock(f"image-{input_hash.hex}"):
         if (recalled := recall_image(store, input_hash)) is not None:
-            return recalled
+            return named(store, recalled, derived)
         plan = make_plan(project, derived)
         fetch(project, plan.downloads)
         growth = Growth(project, derived.recipe, derived.folder, recalled=plan.recalled, told=told)

@@ -6,12 +6,12 @@ Knows nothing of layers or files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reprobuild.build.derive import derive_recipe, lock_of
+from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.find import find_image, is_reference
-from reprobuild.build.image import image_from_record
+from reprobuild.build.image import images_of_record
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import Difference, differences
 from reprobuild.derivation.predictors import Json
@@ -46,8 +46,14 @@ def why(project: Project, first: str, second: str | None = None) -> Explanation:
     there is nothing to compare with.
     """
     if second is None:
-        now = _side(project, first)
-        befores = list(_befores(project, first))
+        if is_reference(project, first):
+            raise UsageError(
+                f"{first} is a built image: nothing about it changes",
+                f"compare it with another: reprobuild why {first} NAME",
+            )
+        derived = derive_recipe(project, first, {})
+        now = _side_of(first, derived)
+        befores = _befores(project, first, derived)
         changed = [before for before in befores if before.input_hash != now.input_hash]
         return _explain((changed or befores)[0], now)
     return _explain(_side(project, first), _side(project, second))
@@ -66,34 +72,36 @@ def _labelled(value: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _side(project: Project, text: str) -> Side:
-    if is_reference(text):
+    if is_reference(project, text):
         image = find_image(project.store, text)
         return Side(image.tag, image.input_hash, _read(project, image.derivation))
-    derived = derive_recipe(project, text, {})
-    return Side(text, derived.derivation.input_hash, derived.derivation.value)
+    return _side_of(text, derive_recipe(project, text, {}))
 
 
-def _befores(project: Project, name: str) -> Iterator[Side]:
-    """Give earlier states of a recipe that the store still has."""
-    if is_reference(name):
-        raise UsageError(
-            f"{name} is a built image: nothing about it changes", "compare it: reprobuild why A B"
-        )
-    folder = project.recipe_folder(name)
+def _side_of(name: str, derived: Derived) -> Side:
+    return Side(name, derived.derivation.input_hash, derived.derivation.value)
+
+
+def _befores(project: Project, name: str, now: Derived) -> list[Side]:
+    """Give earlier states of a recipe that the store still has: with the same options, if there are any.
+
+    Raises UsageError where there is none.
+    """
     root = project.store.roots.get(name)
-    lock = lock_of(folder, name)
     known = [("last realized", key) for key in (root.keys if root is not None else ())]
-    outputs = lock.outputs.get(project.platform, ()) if lock is not None else ()
+    outputs = now.lock.outputs.get(project.platform, ())
     known += [("locked", output.input_hash) for output in outputs]
-    found = False
+    alike: list[Side] = []
+    others: list[Side] = []
     for how, key in known:
         record = project.store.realisations.get(key)
-        if record is not None:
-            image = image_from_record(record)
-            found = True
-            yield Side(f"{image.tag} ({how})", image.input_hash, _read(project, image.derivation))
-    if not found:
+        for image in images_of_record(record) if record is not None else ():
+            if image.recipe == name:
+                side = Side(f"{image.tag} ({how})", image.input_hash, _read(project, image.derivation))
+                (alike if dict(image.options) == dict(now.recipe.chosen) else others).append(side)
+    if not alike and not others:
         raise UsageError(f"{name} was not realized here before", f"reprobuild realize {name}")
+    return alike or others
 
 
 def _read(project: Project, blob: Digest) -> Mapping[str, Json]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -71,7 +72,7 @@ def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -
     from reprobuild.build.find import find_image, is_reference
     from reprobuild.build.realize import realize
 
-    if not is_reference(name):
+    if not is_reference(project, name):
         return realize(project, name, pairs(sets, "--set"), trust=trust)
     if sets:
         raise UsageError(f"{name} is a built image: it has no options to set", "name its recipe instead")
@@ -97,7 +98,11 @@ def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | 
     answer = memo.recall(settings.store, key)
     if answer is None:
         return None
-    return recall_image(project.store, Digest.parse(json.loads(answer.json)["input_hash"]))
+    said = json.loads(answer.json)
+    found = recall_image(project.store, Digest.parse(said["input_hash"]))
+    if found is None:
+        return None
+    return replace(found, **{field: said[field] for field in ("recipe", "version", "tag")})
 
 
 def split_predictor(text: str) -> tuple[str, str]:

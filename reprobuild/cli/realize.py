@@ -77,20 +77,26 @@ def _realize(
     trust: bool,
 ) -> None:
     from reprobuild.build.realize import realize
+    from reprobuild.derivation.folder import folder_digests
 
+    state = folder_digests(str(project.recipe_folder(name)))
     realised = realize(project, name, options, trust=trust)
     result = realised.to_json()
     answer = answer_of(result)
     if not session.quiet:
         say(answer.summary)
     print(answer.json if session.json else answer.text)
-    _remember(project, name, sets, realised)
+    if (
+        folder_digests(str(project.recipe_folder(name))) == state
+    ):  # else it is not known of which it is the image
+        _remember(project, name, state, sets, realised)
 
 
-def _remember(project: Project, name: str, sets: Sequence[str], realised: Realised) -> None:
+def _remember(
+    project: Project, name: str, state: Sequence[str], sets: Sequence[str], realised: Realised
+) -> None:
     """Remember the answer for the next call, which will find everything there (``cli.warm``)."""
     from reprobuild.build.memo import memo_key, remember
-    from reprobuild.derivation.folder import folder_digests
 
     store = project.store
     record = store.realisations.get(realised.input_hash)
@@ -101,7 +107,7 @@ def _remember(project: Project, name: str, sets: Sequence[str], realised: Realis
     files = [store.realisations.locate(realised.input_hash), store.roots.locate(name)]
     files += [store.blobs.locate(Digest.parse(blob)) for blob in record["blobs"]]
     root = str(store.root)
-    key = memo_key(name, folder_digests(str(project.recipe_folder(name))), sets, project.settings.engine)
+    key = memo_key(name, state, sets, project.settings.engine)
     needs = [file.removeprefix(root).lstrip("/") for file in files]
     remember(root, key, answer_of(reused(realised.to_json())), needs)
 

@@ -52,7 +52,7 @@ def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], 
     from reprobuild.predict.testing import run_examples
 
     target = make_target(project, image_of(project, name, sets, trust=trust))
-    folder = Path() if is_reference(name) else project.recipe_folder(name)
+    folder = Path() if is_reference(project, name) else project.recipe_folder(name)
     examples: list[dict[str, Any]] = []
     for outcome in run_examples(target, tell=project.tell, folder=folder):
         examples.append(
@@ -71,7 +71,7 @@ def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], 
             )
     if not examples and not session.json:
         say(f"note: {name} has no examples")
-    own = None if is_reference(name) else _own_tests(session, project, folder)
+    own = None if is_reference(project, name) else _own_tests(session, project, folder)
     failed = sum(not example["passed"] for example in examples)
     if session.json:
         print_json(document(recipe=name, examples=examples, own_tests=own))

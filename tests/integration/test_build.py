@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -65,6 +66,24 @@ def test_a_changed_file_rebuilds_what_depends_on_it_alone(project: Project) -> N
     assert [layer["status"] for layer in made["layers"]] == ["reused", "reused", "built", "built"]
     explained = project.call("why", "copier", "--json").json
     assert [one["path"] for one in explained["differences"]] == ["step 3 (files).entries"]
+
+
+def test_a_file_that_changes_while_it_is_built_is_not_taken_for_what_was_built(project: Project) -> None:
+    arguments = ("realize", "copier", "--set", "extra=echo begun; sleep 1", "--json")
+    building = subprocess.Popen(
+        project.argv(*arguments),
+        cwd=project.folder,
+        env=project.full_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert building.stderr is not None
+    assert any("| begun" in line for line in building.stderr)
+    (project.recipe / "src" / "word").write_text("other\n")
+    first = json.loads(building.communicate()[0])
+    assert building.returncode == 0
+    assert project.call(*arguments).json["input_hash"] != first["input_hash"]
 
 
 def test_a_changed_digit_of_a_pin_is_shown_with_what_came(project: Project) -> None:

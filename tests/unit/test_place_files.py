@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from reprobuild import files
-from reprobuild.build.place.files import digest_files
+from reprobuild.build.place.files import digest_files, store_files
 from reprobuild.derivation.folder import folder_digests
 from reprobuild.errors import RecipeError
+from reprobuild.store.store import Store
 from tests.require import require
 
 
@@ -66,6 +67,27 @@ def test_what_is_no_part_of_a_recipe_is_left_out(folder: Path, name: str) -> Non
     before = digest_files(files("src", to="/a"), folder), folder_digests(str(folder))
     (folder / "src" / name).write_text("x")
     assert (digest_files(files("src", to="/a"), folder), folder_digests(str(folder))) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(lambda path: path.write_text("other"), "src/run.py changed", id="changed"),
+        pytest.param(lambda path: path.unlink(), "/app/run.py went", id="gone"),
+        pytest.param(lambda path: path.with_name("new.py").write_text("x"), "src/new.py changed", id="new"),
+    ],
+)
+def test_files_that_change_between_digest_and_copy_are_named(
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], problem: str
+) -> None:
+    step = files("src", to="/app")
+    entries = digest_files(step, folder)
+    change(folder / "src" / "run.py")
+    with (
+        pytest.raises(RecipeError, match=f"{problem} while it was read"),
+        Store.open(tmp_path / "store").transaction() as group,
+    ):
+        store_files(step, folder, entries, group)
 
 
 def test_links_stay_links(folder: Path) -> None:

@@ -62,8 +62,12 @@ def store_files(step: Files, folder: Path, entries: Sequence[Entry], group: Tran
             continue
         with found.open("rb", buffering=0) as body:
             digest, _ = group.add_stream(body)
-        if digest != wanted.get(_target(step, source, found)):
+        if digest != wanted.pop(_target(step, source, found), None):
             raise RecipeError(f"{step.where}: {path} changed while it was read", "run the command again")
+    if wanted:
+        raise RecipeError(
+            f"{step.where}: what becomes /{min(wanted)} went while it was read", "run the command again"
+        )
 
 
 def _source(step: Files, folder: Path) -> Path:
