@@ -68,11 +68,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: st
     project = find_project(directory)
     values = _defaults(project, environment)
     if project:
-        _merge(values, _read(os.path.join(project, PROJECT_FILE)), project)
-    _merge(values, _from_environment(environment), directory)
-    _merge(values, {name: value for name, value in flags.items() if value is not None}, directory)
-    if values["engine"] not in ENGINES:
-        raise UsageError(f"there is no engine {values['engine']!r}", f"one of {', '.join(ENGINES)}")
+        path = os.path.join(project, PROJECT_FILE)
+        _merge(values, _read(path), project, path)
+    _merge(values, _from_environment(environment), directory, "the environment")
+    said = {name: value for name, value in flags.items() if value is not None}
+    _merge(values, said, directory, "the command line")
     return Settings(values)
 
 
@@ -139,7 +139,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     if value := environment.get("REPROBUILD_DEBIAN_MIRRORS"):
         found["debian_mirrors"] = value.split()
     if value := environment.get("REPROBUILD_OFFLINE"):
-        found["offline"] = value not in ("0", "false", "no")
+        found["offline"] = value.lower() not in ("0", "false", "no", "off")
     if value := environment.get("REPROBUILD_JOBS"):
         try:
             found["jobs"] = int(value)
@@ -148,25 +148,32 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str) -> None:
+def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str, origin: str) -> None:
+    """Let what was found win; ``base``: where relative paths begin; ``origin``: what errors name."""
     for name, value in found.items():
         if name not in values or name == "project":
             known = ", ".join(sorted(set(values) - {"project"}))
-            raise UsageError(f"there is no setting {name!r}", f"known: {known}")
+            raise UsageError(f"{origin}: there is no setting {name!r}", f"known: {known}")
         wanted = values[name]
         if isinstance(wanted, tuple):
             if isinstance(value, str):
                 value = (value,)
             if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-                raise UsageError(f"the setting {name} is a list of texts, not {value!r}")
+                raise UsageError(f"{origin}: the setting {name} is a list of texts, not {value!r}")
             value = tuple(value)
         elif type(value) is not type(wanted):
-            raise UsageError(f"the setting {name} cannot be {value!r}")
+            raise UsageError(f"{origin}: the setting {name} cannot be {value!r}")
+        if name == "engine" and value not in ENGINES:
+            raise UsageError(f"{origin}: there is no engine {value!r}", f"one of {', '.join(ENGINES)}")
+        if name == "jobs" and value < 1:
+            raise UsageError(f"{origin}: the setting jobs is at least 1, not {value}")
+        if "\0" in "".join(map(str, value if isinstance(value, tuple) else [value])) or (
+            name == "store" and not value
+        ):
+            raise UsageError(f"{origin}: the setting {name} cannot be {value!r}", "name a folder")
         if name == "recipes":
             own = tuple(os.path.abspath(os.path.join(base, os.path.expanduser(item))) for item in value)
             value = (*own, values["recipes"][-1]) if own[-1:] != values["recipes"][-1:] else own
         elif name in ("store", "scratch") and value:
             value = os.path.abspath(os.path.join(base, os.path.expanduser(value)))
         values[name] = value
-    if values["jobs"] < 1:
-        raise UsageError(f"the setting jobs is at least 1, not {values['jobs']}")
