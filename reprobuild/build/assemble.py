@@ -6,6 +6,7 @@ made is remembered by a key of everything that decides it (DESIGN section 5).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Assembler:
     def __init__(self, project: Project, recipe: Recipe, folder: Path) -> None:
         self._project = project
         self._recipe = recipe.name
+        self._sets = recipe.sets
         self._world = recipe.image
         self._folder = folder
 
@@ -221,7 +223,8 @@ class Assembler:
         )
         raise BuildFailedError(
             f"{what}: {how}\n{shown}".rstrip(),
-            f"look around in the tree before it: reprobuild shell {self._recipe} --at '{step.title}'",
+            f"look around in the tree before it: reprobuild shell {self._recipe}{self._sets} "
+            f"--at {shlex.quote(step.title)}",
         )
 
     # What is remembered.

@@ -26,6 +26,7 @@ def check_outputs(store: Store, derived: Derived, realised: Realised) -> bool:
     if output.image_id == realised.image_id and _ids(output) == [layer.diff_id for layer in realised.layers]:
         return True
     name = derived.recipe.name
+    call = f"{name}{derived.recipe.sets}"
     lines = [f"{name}: what was built is not what recipe.lock says"]
     if output.image_id != realised.image_id:
         lines.append(f"  image: expected {output.image_id}")
@@ -43,8 +44,8 @@ def check_outputs(store: Store, derived: Derived, realised: Realised) -> bool:
             lines.extend(_files(Layer.parse(store.blobs.read(got.listing))))
     raise CheckFailedError(
         "\n".join(lines),
-        f"find out whether it builds alike twice: reprobuild realize {name} --check; if recipe.lock was "
-        f"edited by mistake, restore it; to accept what was built: reprobuild lock {name}",
+        f"find out whether it builds alike twice: reprobuild realize {call} --check; if recipe.lock was "
+        f"edited by mistake, restore it; to accept what was built: reprobuild lock {call}",
     )
 
 

@@ -56,7 +56,8 @@ def find_step(derived: Derived, which: str) -> int:
     titles: Mapping[int, str] = {number: one.step.title for number, one in enumerate(derived.steps, start=1)}
     if which.isdecimal() and int(which) in titles:
         return int(which)
-    found = [number for number, title in titles.items() if which in title]
+    exactly = [number for number, title in titles.items() if which == title]
+    found = exactly or [number for number, title in titles.items() if which in title]
     if len(found) == 1:
         return found[0]
     shown = "; ".join(f"{number}: {title}" for number, title in titles.items())

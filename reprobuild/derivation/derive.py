@@ -106,7 +106,7 @@ def pinned(recipe: Recipe, lock: Lock | None, step: Step) -> tuple[Pin, ...]:
     """Give a source's pins. Raises UnpinnedError, naming the source and what pins it."""
     if not step.is_source:
         return ()
-    mend = f"reprobuild lock {recipe.name}"
+    mend = f"reprobuild lock {recipe.name}{recipe.sets}"
     key = step.source_key
     if lock is None:
         raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({step.where}) is not pinned", mend)
@@ -126,7 +126,7 @@ def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platfor
     if assembler != ASSEMBLER:
         raise UsageError(
             f"recipe.lock of {recipe.name} is for assembler {assembler}; this release has {ASSEMBLER}",
-            f"write it anew: reprobuild lock {recipe.name}",
+            f"write it anew: reprobuild lock {recipe.name}{recipe.sets}",
         )
     return Derivation(
         {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
@@ -43,6 +44,13 @@ class Recipe:
     chosen: Mapping[str, Json]
     """What it was called with: every option."""
     image: Image
+
+    @property
+    def sets(self) -> str:
+        """What chooses these options on a command line, for hints: `` --set big=True``, or ``""``."""
+        chosen = self.chosen.items()
+        others = [(name, value) for name, value in chosen if value != self.options[name].default]
+        return "".join(f" --set {shlex.quote(f'{name}={value}')}" for name, value in others)
 
 
 def image(

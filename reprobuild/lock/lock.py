@@ -135,7 +135,7 @@ def _resolve(project: Project, evaluated: Evaluated, step: Step, tree: Tree) -> 
     if project.settings.offline:
         raise OfflineError(
             f"{step.where}: {step.source_key} is not pinned, and pinning it needs the network",
-            f"without --offline: reprobuild lock {evaluated.recipe.name}",
+            f"without --offline: reprobuild lock {evaluated.recipe.name}{evaluated.recipe.sets}",
         )
     project.tell(Note(f"resolving {step.title}"))
     context = Context(project.store, project.settings, project.tell, project.platform, tree, evaluated.folder)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from pathlib import Path
 
 import pytest
 
 from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, predictor, run, url, wheels
+from reprobuild.build.derive import Derived
+from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import Parameter
 from reprobuild.derivation.recipe import Image, Recipe
 from reprobuild.derivation.steps import Step
 from reprobuild.digest import Digest
@@ -129,3 +134,35 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
 def test_what_this_release_cannot_build_is_refused_by_name(step: Step) -> None:
     with pytest.raises(NotBuiltError, match=step.kind):
         derive_step(step, ())
+
+
+def test_hints_choose_the_options_that_were_chosen() -> None:
+    options = {"big": Parameter("bool", False), "name": Parameter("str", "x"), "size": Parameter("int", 3)}
+    recipe = dataclasses.replace(
+        a_recipe(an_image()), options=options, chosen={"big": True, "name": "it's; rm -rf", "size": 3}
+    )
+    with pytest.raises(UnpinnedError) as caught:
+        pinned(recipe, None, recipe.image.steps[0])
+    words = shlex.split(caught.value.hint)
+    assert words == ["reprobuild", "lock", "x", "--set", "big=True", "--set", "name=it's; rm -rf"]
+
+
+@pytest.mark.parametrize(
+    ("which", "number"),
+    [("1", 1), ("make install", 3), ("run make", 2), ("run make install", 3), ("files", 1)],
+)
+def test_a_step_is_named_by_number_title_or_a_part(which: str, number: int) -> None:
+    asked = image(files("a", to="/a"), run("make"), run("make install"))
+    steps = tuple(derive_step(step, ()) for step in asked.steps)
+    derived = Derived(a_recipe(asked), Path(), Lock(ASSEMBLER), steps, derivation(asked), "linux/amd64")
+    assert find_step(derived, which) == number
+
+
+@pytest.mark.parametrize("which", ["mak", "nothing", "0", "4"])
+def test_a_step_that_cannot_be_told_is_asked_for_with_all_that_there_are(which: str) -> None:
+    asked = image(files("a", to="/a"), run("make"), run("make install"))
+    steps = tuple(derive_step(step, ()) for step in asked.steps)
+    derived = Derived(a_recipe(asked), Path(), Lock(ASSEMBLER), steps, derivation(asked), "linux/amd64")
+    with pytest.raises(UsageError) as caught:
+        find_step(derived, which)
+    assert caught.value.hint == "its steps: 1: files a to /a; 2: run make; 3: run make install"
