@@ -163,7 +163,7 @@ def test_recipes_is_a_list_of_folders(tmp_path: Path, monkeypatch: pytest.Monkey
         ),
         pytest.param(
             ["list", "--engine", "vm"],
-            "there is no engine 'vm'",
+            "the command line: there is no engine 'vm'",
             "one of auto, sandbox, docker",
             id="engine",
         ),
