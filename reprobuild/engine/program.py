@@ -26,6 +26,8 @@ ELSEWHERE = ("/proc/", "/dev/", "/sys/", "/tmp/")
 
 def obstacle(checkout: Checkout, command: Command) -> str:
     """Say why a command cannot start on a tree, as ``there is no …``; ``""`` where nothing is known."""
+    if not checkout.lowers:
+        return ""  # the tree is somewhere else
     if not _is_folder(checkout, command.workdir, command):
         return f"there is no folder {command.workdir} (workdir)"
     program = command.argv[0]
