@@ -1,7 +1,7 @@
 """The command line: reads arguments, calls one function of a lower floor, prints what came back.
 
 Knows nothing of how anything is done. Light on purpose: a ``realize`` with nothing to do is answered
-by ``warm`` before click, rich or anything else is imported.
+by ``warm`` before click, rich or anything else is imported, and a plain ``predict`` goes past click too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ def main() -> int:
     arguments = sys.argv[1:]
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _open_missing_streams()
+    code = None
     if "realize" in arguments:
         from reprobuild.cli.warm import answer
 
         code = answer(arguments)
-        if code is not None:
-            return code
+    elif "predict" in arguments:
+        from reprobuild.cli import direct
+
+        code = direct.answer(arguments)
+    if code is not None:
+        return code
     from reprobuild.cli.root import run
 
     return run(arguments)

@@ -1,38 +1,21 @@
 """Arguments that several verbs understand: names of recipes, ``--set``, images by name.
 
-Knows nothing of what a verb does with them.
+Knows nothing of click, nor of what a verb does with them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
 
 from reprobuild.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reprobuild.build.image import Realised
     from reprobuild.build.project import Project
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def set_option(function: Function) -> Function:
-    """Add ``--set OPTION=VALUE``, as ``sets``, to a command."""
-    return click.option(
-        "--set", "sets", multiple=True, metavar="OPTION=VALUE", help="Choose an option of the recipe."
-    )(function)
-
-
-def trust_option(function: Function) -> Function:
-    """Add ``--trust`` to a command."""
-    return click.option(
-        "--trust", is_flag=True, help="Evaluate a stranger's recipe even where it cannot be isolated."
-    )(function)
 
 
 def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:

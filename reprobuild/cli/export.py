@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from reprobuild.cli.arguments import image_of, set_option, trust_option
+from reprobuild.cli.arguments import image_of
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reprobuild.cli.arguments import chosen_names, pairs, set_option, trust_option
+from reprobuild.cli.arguments import chosen_names, pairs
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text

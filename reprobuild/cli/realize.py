@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reprobuild.cli.arguments import chosen_names, pairs, set_option, trust_option
+from reprobuild.cli.arguments import chosen_names, pairs
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import print_error, print_json, print_text
 from reprobuild.cli.report import answer_of, json_of, reused, text_of
 from reprobuild.cli.session import Session

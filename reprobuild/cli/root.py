@@ -6,20 +6,17 @@ A verb's module is imported when the verb is called. Knows nothing of what any v
 from __future__ import annotations
 
 import copy
-import errno
 import importlib
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from reprobuild import __version__
-from reprobuild.cli.output import allow_any_text, discard, flush, print_error
+from reprobuild.cli.ending import ended
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import did_you_mean
-from reprobuild.errors import NotBuiltError, OutsideError, ReprobuildError, UsageError
+from reprobuild.errors import NotBuiltError, ReprobuildError, UsageError
 
 VERBS = {
     "list": "what recipes there are",
@@ -42,8 +39,6 @@ LATER = ("init", "new", "publish", "pull", "load", "import", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"list": "list_"}
-
-INTERRUPTED = 130
 
 
 class Root(click.Group):
@@ -124,56 +119,25 @@ def root(load: Callable[[str], click.Command]) -> click.Group:
     return version(group)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """End as after Ctrl-C: whatever runs inside a sandbox is ended first, and nothing is left behind."""
-    raise KeyboardInterrupt
-
-
 def run(arguments: Sequence[str], load: Callable[[str], click.Command] = load_verb) -> int:
     """Run one call; give its exit code. No exception gets out of here."""
     session = Session()
+    return ended(lambda: _invoke(list(arguments), load, session), session, arguments)
+
+
+def _invoke(arguments: list[str], load: Callable[[str], click.Command], session: Session) -> object:
+    """Let click read the arguments and call the verb; its own errors become ours."""
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
-        allow_any_text()
         # Not click's own main(): it ends the process where output has no reader, and words errors itself.
-        with root(load).make_context("reprobuild", list(arguments) or ["--help"], obj=session) as context:
-            code = context.command.invoke(context)
-        flush()
-        return code if isinstance(code, int) else 0
-    except BrokenPipeError:
-        discard()  # whoever read our output has gone (`| head`)
-        return 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        with root(load).make_context("reprobuild", arguments or ["--help"], obj=session) as context:
+            code: object = context.command.invoke(context)
+            return code
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except click.ClickException as error:
-        return _end(_from_click(error), session, arguments)
-    except ReprobuildError as error:
-        return _end(error, session, arguments)
-    except OSError as error:
-        return _end(_from_system(error), session, arguments)
-    except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback for a person
-        unexpected = ReprobuildError(
-            f"a fault in reprobuild itself: {type(error).__name__}: {error}",
-            "run it again with --debug, and report what that shows",
-        )
-        return _end(unexpected, session, arguments)
-
-
-def _end(error: ReprobuildError, session: Session, arguments: Sequence[str]) -> int:
-    # A fault in the arguments may have come before --debug or --json was read.
-    if session.debug or "--debug" in arguments:
-        import traceback
-
-        traceback.print_exc()
-    try:
-        print_error(error, as_json=session.json or "--json" in arguments)
-        flush()
-    except (BrokenPipeError, OutsideError):
-        discard()
-    return error.exit_code
+        raise _from_click(error) from error
 
 
 def _from_click(error: click.ClickException) -> ReprobuildError:
@@ -181,12 +145,3 @@ def _from_click(error: click.ClickException) -> ReprobuildError:
     path = context.command_path if context is not None else "reprobuild"
     message = error.format_message().rstrip(".")
     return UsageError(message[:1].lower() + message[1:], f"{path} --help")
-
-
-def _from_system(error: OSError) -> ReprobuildError:
-    if error.errno == errno.EBADF and not error.filename:
-        return OutsideError("a standard stream is closed, and was needed")
-    named = f"{error.filename}: " if error.filename else ""
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "reprobuild gc gives space back" if is_full else ""
-    return OutsideError(f"{named}{error.strerror or error}", hint)

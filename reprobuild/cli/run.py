@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from reprobuild.cli.arguments import image_of, set_option, trust_option
+from reprobuild.cli.arguments import image_of
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import visible
 from reprobuild.cli.ui import say

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import click
 
-from reprobuild.cli.arguments import image_of, pairs, set_option, trust_option
+from reprobuild.cli.arguments import image_of, pairs
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.ui import say
 from reprobuild.errors import NoProgramError

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reprobuild.cli.arguments import chosen_names, image_of, set_option, trust_option
+from reprobuild.cli.arguments import chosen_names, image_of
+from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, seconds_text

@@ -9,30 +9,19 @@ from __future__ import annotations
 import os
 import sys
 
+from reprobuild.cli.plain import flags, parse
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SWITCHES = ("--json", "--quiet", "--offline")
-VALUES = ("--store", "--recipes", "--engine", "--set")
-
-
-class Call:
-    """A plain call of ``realize``, taken apart."""
-
-    __slots__ = ("names", "options", "recipes", "sets", "switches")
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.recipes: list[str] = []
-        self.sets: list[str] = []
-        self.switches: set[str] = set()
-        self.options: dict[str, str] = {}
+    from reprobuild.build.memo import Answer
+    from reprobuild.cli.plain import Call
 
 
 def answer(arguments: Sequence[str]) -> int | None:
     """Print the remembered answers and give 0, or print nothing and give None."""
-    call = parse(arguments)
+    call = parse(arguments, "realize")
     if call is None or not call.names:
         return None
     from reprobuild.errors import ReprobuildError
@@ -61,50 +50,13 @@ def answer(arguments: Sequence[str]) -> int | None:
     return 0
 
 
-def parse(arguments: Sequence[str]) -> Call | None:
-    """Take a call apart; None for anything that is not exactly understood."""
-    call = Call()
-    verbs = 0
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if argument in SWITCHES:
-            call.switches.add(argument)
-        elif name in VALUES:
-            text = value if equals else next(rest, None)
-            if text is None or text.startswith("-"):
-                return None
-            if name == "--recipes":
-                call.recipes.append(text)
-            elif name != "--set":
-                call.options[name[2:]] = text
-            elif verbs:
-                call.sets.append(text)
-            else:
-                return None
-        elif argument.startswith("-"):
-            return None
-        elif not verbs:
-            if argument != "realize":
-                return None
-            verbs = 1
-        else:
-            call.names.append(argument)
-    return call
-
-
-def _recall(call: Call) -> list[_Answer] | None:
+def _recall(call: Call) -> list[Answer] | None:
     from reprobuild import settings
     from reprobuild.build.memo import memo_key, recall
     from reprobuild.build.recipes import find
     from reprobuild.derivation.folder import folder_digests
 
-    flags: dict[str, object] = dict(call.options)
-    if call.recipes:
-        flags["recipes"] = call.recipes
-    if "--offline" in call.switches:
-        flags["offline"] = True
-    here = settings.load(flags, os.environ, os.getcwd())
+    here = settings.load(flags(call), os.environ, os.getcwd())
     answers = []
     for name in call.names:
         folder = find(here.recipes, name)
@@ -114,7 +66,3 @@ def _recall(call: Call) -> list[_Answer] | None:
             return None
         answers.append(found)
     return answers
-
-
-if TYPE_CHECKING:
-    from reprobuild.build.memo import Answer as _Answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reprobuild.cli.arguments import pairs, split_predictor
-from reprobuild.cli.predict import memory_size
+from reprobuild.cli.prediction import memory_size
 from reprobuild.errors import UsageError
 
 

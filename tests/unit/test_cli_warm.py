@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from reprobuild.cli.warm import answer, parse
+from reprobuild.cli.plain import parse
+from reprobuild.cli.warm import answer
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_plain_calls_are_understood(
     options: dict[str, str],
     recipes: list[str],
 ) -> None:
-    call = parse(line.split())
+    call = parse(line.split(), "realize")
     assert call is not None
     found = (call.names, call.sets, call.switches, call.options, call.recipes)
     assert found == (names, sets, switches, options, recipes)
@@ -64,7 +65,7 @@ def test_plain_calls_are_understood(
     ],
 )
 def test_all_else_is_left_to_click(line: str) -> None:
-    assert parse(line.split()) is None
+    assert parse(line.split(), "realize") is None
 
 
 @pytest.mark.parametrize("line", ["realize", "realize nowhere", "realize a --engine nope"])
@@ -76,6 +77,7 @@ def test_what_cannot_be_answered_is_left_to_click(line: str, capsys: pytest.Capt
 def test_the_fast_lane_imports_nothing_heavy() -> None:
     modules = (
         "reprobuild.cli.warm",
+        "reprobuild.cli.plain",
         "reprobuild.build.memo",
         "reprobuild.build.recipes",
         "reprobuild.derivation.folder",

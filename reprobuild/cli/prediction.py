@@ -1,0 +1,93 @@
+"""What ``predict`` does once its arguments have been read, by click or without it.
+
+Knows nothing of how arguments are written.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from reprobuild.cli.arguments import image_of, pairs, split_predictor
+from reprobuild.cli.output import print_json
+from reprobuild.cli.text import count_text, seconds_text
+from reprobuild.cli.ui import say
+from reprobuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reprobuild.cli.session import Session
+    from reprobuild.predict.call import CacheMode
+
+_POWERS = "kmgt"
+
+
+def memory_size(text: str) -> int:
+    """Read a number of bytes: ``4G``, ``500 MB`` (powers of 1000), ``4GiB`` (of 1024). Raises UsageError."""
+    import re
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?", text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise UsageError(f"--memory {text}: no size in bytes", "for example --memory 4G")
+    base = 1024 if match[3] else 1000
+    power = _POWERS.index(match[2].lower()) + 1 if match[2] else 0
+    size = int(float(match[1]) * base**power)
+    if size < 1:
+        raise UsageError(f"--memory {text}: at least one byte is needed", "for example --memory 4G")
+    return size
+
+
+def predict(
+    session: Session,
+    name: str,
+    source: str,
+    destination: str,
+    *,
+    parameters: Sequence[str] = (),
+    device: str = "cpu",
+    cache: CacheMode = "use",
+    limit: int | None = None,
+    timeout: float | None = None,
+    memory: str | None = None,
+    sets: Sequence[str] = (),
+    trust: bool = False,
+) -> int:
+    """Predict from file to file and say what was done; give the exit code."""
+    from reprobuild.predict.call import Options
+    from reprobuild.predict.files import predict_file
+    from reprobuild.predict.parameters import parse_parameters
+    from reprobuild.predict.runner import Limits
+    from reprobuild.predict.target import make_target
+
+    texts = pairs(parameters, "--param")
+    limits = Limits(timeout, None if memory is None else memory_size(memory))
+    recipe, predictor = split_predictor(name)
+    with session.working() as project:
+        target = make_target(project, image_of(project, recipe, sets, trust=trust))
+        options = Options(
+            parameters=parse_parameters(target.predictor(predictor), texts),
+            cache=cache,
+            device=device,
+            limits=limits,
+        )
+        summary = predict_file(
+            target, predictor, source, destination, options=options, limit=limit, tell=project.tell
+        )
+    if session.json and destination != "-":
+        print_json(summary.as_json())
+    elif session.json:
+        with_stdout_taken(summary.as_json())
+    elif not session.quiet:
+        say(
+            f"{recipe}/{predictor}: {count_text(summary.items, 'item')}, {summary.cached:,} from the cache, "
+            f"{summary.computed:,} computed, {seconds_text(summary.seconds)}"
+        )
+    return 0
+
+
+def with_stdout_taken(value: dict[str, object]) -> None:
+    """Print a document to stderr, since stdout holds the predictions."""
+    import json
+
+    print(json.dumps(value, ensure_ascii=False), file=sys.stderr)
