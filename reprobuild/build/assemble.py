@@ -6,7 +6,6 @@ made is remembered by a key of everything that decides it (DESIGN section 5).
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +215,7 @@ class Assembler:
                 f"the command ended with exit code {result.exit_code}:\n{shown}",
                 "declare what it fetches: url(…), apt(…), wheels(…), before this step",
             )
+        number = self._world.steps.index(step) + 1
         how = (
             "was stopped for its memory"
             if result.out_of_memory
@@ -223,8 +223,7 @@ class Assembler:
         )
         raise BuildFailedError(
             f"{what}: {how}\n{shown}".rstrip(),
-            f"look around in the tree before it: reprobuild shell {self._recipe}{self._sets} "
-            f"--at {shlex.quote(step.title)}",
+            f"look around in the tree before it: reprobuild shell {self._recipe}{self._sets} --at {number}",
         )
 
     # What is remembered.

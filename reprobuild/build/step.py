@@ -5,14 +5,13 @@ Knows nothing of shells or screens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reprobuild.build.assemble import run_command
 from reprobuild.build.derive import Derived
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth
-from reprobuild.derivation.recipe import Image
+from reprobuild.derivation.recipe import Image, Recipe
 from reprobuild.derivation.steps import Run
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import UsageError
@@ -39,7 +38,7 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
 
     Raises UsageError where no step, or more than one, fits, and what building raises.
     """
-    index = find_step(derived, which)
+    index = find_step(derived.recipe, which)
     growth = Growth(project, derived.recipe, derived.folder)
     for one in derived.steps[: index - 1]:
         growth.add(one)
@@ -51,9 +50,9 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
     )
 
 
-def find_step(derived: Derived, which: str) -> int:
-    """Give the number of a step, from 1."""
-    titles: Mapping[int, str] = {number: one.step.title for number, one in enumerate(derived.steps, start=1)}
+def find_step(recipe: Recipe, which: str) -> int:
+    """Give the number of a step, from 1, by that number or a part of its title. Raises UsageError."""
+    titles = {number: step.title for number, step in enumerate(recipe.image.steps, start=1)}
     if which.isdecimal() and int(which) in titles:
         return int(which)
     exactly = [number for number, title in titles.items() if which == title]
@@ -62,7 +61,7 @@ def find_step(derived: Derived, which: str) -> int:
         return found[0]
     shown = "; ".join(f"{number}: {title}" for number, title in titles.items())
     problem = "several steps fit" if found else "no step fits"
-    raise UsageError(f"{derived.recipe.name}: {problem} {which!r}", f"its steps: {shown}")
+    raise UsageError(f"{recipe.name}: {problem} {which!r}", f"its steps: {shown}")
 
 
 def _world(image: Image) -> Command:

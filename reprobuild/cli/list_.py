@@ -10,7 +10,7 @@ import click
 from reprobuild.cli.output import document, print_json, print_text, table
 from reprobuild.cli.session import Session
 from reprobuild.cli.ui import say
-from reprobuild.errors import ReprobuildError
+from reprobuild.errors import OutsideError, ReprobuildError
 
 
 @click.command("list")
@@ -22,6 +22,7 @@ def command(session: Session) -> int:
     from reprobuild.derivation.lockfile import LOCK_FILE
 
     project = session.project()
+    project.store  # noqa: B018 - what is wrong with it is said once, not for each recipe
     found: list[dict[str, Any]] = []
     code = 0
     for name in recipes.names(project.settings.recipes):
@@ -33,6 +34,9 @@ def command(session: Session) -> int:
         except ReprobuildError as error:
             row |= {"version": "", "summary": "", "error": error.message}
             code = code or error.exit_code
+        except OSError as error:
+            row |= {"version": "", "summary": "", "error": f"{error.filename}: {error.strerror}"}
+            code = code or OutsideError.exit_code
         found.append(row)
     if session.json:
         print_json(document(recipes=found))

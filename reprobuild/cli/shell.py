@@ -10,7 +10,7 @@ from reprobuild.cli.arguments import image_of, pairs
 from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.ui import say
-from reprobuild.errors import NoProgramError
+from reprobuild.errors import NoProgramError, UnpinnedError
 
 BASH = ("/bin/bash",)
 SHELL = ("/bin/sh", "+m")
@@ -46,7 +46,13 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
             from reprobuild.build.derive import derive_recipe
             from reprobuild.build.step import before_step
 
-            derived = derive_recipe(project, name, pairs(sets, "--set"), trust=trust)
+            options = pairs(sets, "--set")
+            try:
+                derived = derive_recipe(project, name, options, trust=trust)
+            except UnpinnedError:
+                from reprobuild.lock.lock import pin_below
+
+                derived = pin_below(project, name, options, at, trust=trust)
             before = before_step(project, derived, at)
             place = project.store.checkouts.lay_out(before.layers)
             command = before.command(SHELL)

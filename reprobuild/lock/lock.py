@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reprobuild.build.derive import Derived, derived_step, join, lock_of
@@ -16,6 +16,7 @@ from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth, keep, realise
+from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER
 from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
 from reprobuild.derivation.pins import Pin
@@ -87,6 +88,28 @@ def _lock(
     keep(project.store, name, derived.derivation.input_hash, after, "locked")
     changed = source_changes(before.sources if before is not None else {}, after.sources)
     return Locked(realised, path, tuple(changed), is_written)
+
+
+def pin_below(
+    project: Project, name: str, options: Mapping[str, Json], which: str, *, trust: bool = False
+) -> Derived:
+    """Pin what is below a step of a recipe that cannot be locked yet, so that it can be looked at.
+
+    ``which``: as for ``find_step``. Steps from there on have no pins. Writes no lock.
+    """
+    evaluated = evaluate(project, name, options, trust=trust)
+    before = lock_of(evaluated.folder, name)
+    kept = {} if before is None or before.assembler != ASSEMBLER else before.sources
+    image = evaluated.recipe.image
+    steps = image.steps[: find_step(evaluated.recipe, which) - 1]
+    below = replace(evaluated, recipe=replace(evaluated.recipe, image=replace(image, steps=steps)))
+
+    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
+        return kept.get(step.source_key) or _resolve(project, evaluated, step, tree)
+
+    pins = list(_walk(project, below, pins_of))
+    rest: list[tuple[Pin, ...]] = [()] * (len(image.steps) - len(steps))
+    return join(evaluated, Lock(ASSEMBLER), [*pins, *rest], project.platform)
 
 
 def check(

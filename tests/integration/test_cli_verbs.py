@@ -193,6 +193,21 @@ def test_a_shell_ends_with_its_own_exit_code(project: Project) -> None:
     assert "there is no /bin/sh" in empty.err
 
 
+def test_a_failing_step_of_a_recipe_without_a_lock_can_be_looked_at(project: Project) -> None:
+    project.lock.unlink()
+    ended = project.call("lock", "copier", "--set", "extra=exit 9", check=False)
+    assert ended.code == 1
+    assert "reprobuild shell copier --at 5" in ended.err
+    before = project.call("shell", "copier", "--at", "4", check=False, stdin="ls /opt; exit 4\n")
+    assert (before.code, before.out) == (4, "weights.bin\n")
+    assert not project.lock.exists()
+
+
+def test_list_says_what_is_wrong_with_the_store_once(project: Project) -> None:
+    ended = project.call("list", "--store", "/dev/null/store", check=False)
+    assert (ended.code, ended.out) == (5, "")
+
+
 def test_a_step_without_a_shell_is_told_what_brings_one(project: Project) -> None:
     (project.folder / "recipes" / "bare").mkdir()
     (project.folder / "recipes" / "bare" / "recipe.py").write_text(
