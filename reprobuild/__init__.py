@@ -8,6 +8,24 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+# The words of recipes; ``load`` is for those who predict.
+__all__ = [
+    "File",
+    "apt",
+    "dockerfile",
+    "files",
+    "gdrive",
+    "git",
+    "hub",
+    "image",
+    "oci",
+    "predictor",
+    "recipe",
+    "run",
+    "url",
+    "wheels",
+]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.derivation.predictors import File as File

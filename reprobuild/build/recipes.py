@@ -10,6 +10,8 @@ import os
 from reprobuild.errors import UsageError
 
 RECIPE_FILE = "recipe.py"
+SHOWN = 12
+"""Names that a hint lists."""
 
 
 def find(folders: tuple[str, ...], name: str) -> str:
@@ -22,6 +24,8 @@ def find(folders: tuple[str, ...], name: str) -> str:
             path = os.path.join(folder, name)
             if os.path.isfile(os.path.join(path, RECIPE_FILE)):
                 return path
+    if name and not is_name(name.partition("/")[0]):
+        raise UsageError(f"{name!r} is no name of a recipe: letters, digits, - and _", _advice(folders, name))
     raise UsageError(f"there is no recipe {name!r} in {_shown(folders)}", _advice(folders, name))
 
 
@@ -55,7 +59,17 @@ def _advice(folders: tuple[str, ...], name: str) -> str:
     import difflib
 
     known = names(folders)
+    if name.partition("/")[0] in known:
+        return f"did you mean {name.partition('/')[0]}? NAME/PREDICTOR is for predict alone"
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"there are: {', '.join(known)}" if known else "name a folder of recipes: --recipes DIR"
+    if is_name(name) and os.path.isfile(os.path.join("recipes", name, RECIPE_FILE)):
+        return "it is in ./recipes: add --recipes recipes, or make this a project: touch reprobuild.toml"
+    return there_are(known) if known else "name a folder of recipes: --recipes DIR"
+
+
+def there_are(known: list[str]) -> str:
+    """Name the recipes that there are, but not hundreds."""
+    more = f" and {len(known) - SHOWN} more: reprobuild list" if len(known) > SHOWN else ""
+    return f"there are: {', '.join(known[:SHOWN])}{more}"

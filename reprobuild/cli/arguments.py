@@ -43,7 +43,7 @@ def chosen_names(project: Project, names: Sequence[str], *, everything: bool) ->
         names = recipes.names(project.settings.recipes)
     if not names:
         known = recipes.names(project.settings.recipes)
-        raise UsageError("which recipe?", f"there are: {', '.join(known)}" if known else "--recipes DIR")
+        raise UsageError("which recipe?", recipes.there_are(known) if known else "--recipes DIR")
     return list(dict.fromkeys(names))
 
 

@@ -54,6 +54,7 @@ def predict(
     trust: bool = False,
 ) -> int:
     """Predict from file to file and say what was done; give the exit code."""
+    from reprobuild import events
     from reprobuild.predict.call import Options
     from reprobuild.predict.files import predict_file
     from reprobuild.predict.parameters import parse_parameters
@@ -71,8 +72,15 @@ def predict(
             device=device,
             limits=limits,
         )
+        is_taken = destination == "-" and sys.stdout.isatty()
+
+        def tell(event: events.Event) -> None:
+            # A terminal that gets the predictions themselves has no place for bars.
+            if not (is_taken and isinstance(event, events.ItemsProgressed | events.OutputLine)):
+                project.tell(event)
+
         summary = predict_file(
-            target, predictor, source, destination, options=options, limit=limit, tell=project.tell
+            target, predictor, source, destination, options=options, limit=limit, tell=tell
         )
     if session.json and destination != "-":
         print_json(summary.as_json())

@@ -88,11 +88,13 @@ def _predictor(one: Predictor) -> dict[str, Any]:
 
 def lines_of(value: dict[str, Any]) -> list[str]:
     """Write the document for people."""
-    lines = [f"{value['recipe']} {value['version']}: {value['summary']}", f"  {value['folder']}"]
+    summary = f": {value['summary']}" if value["summary"] else ""
+    lines = [f"{value['recipe']} {value['version']}{summary}", f"  {value['folder']}"]
     if value["options"]:
         lines.append("options (--set OPTION=VALUE)")
         for name, option in value["options"].items():
-            lines.append(f"  {name}={option['chosen']}  ({option['type']}, by default {option['default']})")
+            chosen, default = (_plain(option[key]) for key in ("chosen", "default"))
+            lines.append(f"  {name}={chosen}  ({option['type']}, by default {default})")
     lines.append("steps")
     rows = [(f"  {number}", step["title"], _pins(step)) for number, step in enumerate(value["steps"], 1)]
     lines += table(rows).split("\n")
@@ -107,6 +109,11 @@ def lines_of(value: dict[str, Any]) -> list[str]:
     lines.append("images here" if value["images"] else "no image here")
     lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
     return lines
+
+
+def _plain(value: object) -> str:
+    """Write an option's value as ``--set`` reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _pins(step: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+import reprobuild
 from reprobuild.derivation.codec import recipe_to_json
 from reprobuild.derivation.predictors import Json, Parameter
 from reprobuild.derivation.recipe import Image, Recipe, RecipeFunction
@@ -125,8 +126,22 @@ def _failure(path: Path, error: BaseException) -> RecipeError:
             line = frame.lineno or 0
     if isinstance(error, SyntaxError) and error.filename == str(path):
         line = error.lineno or 0
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    hint = ""
+    said = error.msg if isinstance(error, SyntaxError | ImportError) else str(error)
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return RecipeError(f"recipe.py:{line}: {what}" if line else f"recipe.py: {what}", _mend(error))
+
+
+def _mend(error: BaseException) -> str:
+    """Give the hint for an exception that beginners meet."""
+    words = reprobuild.__all__
     if isinstance(error, OSError | KeyError):
-        hint = "a recipe is evaluated without network, environment, and any file but its own folder"
-    return RecipeError(f"recipe.py:{line}: {what}", hint)
+        return "a recipe is evaluated without network, environment, and any file but its own folder"
+    if isinstance(error, NameError) and error.name in words:
+        return f"from reprobuild import {error.name}"
+    if isinstance(error, ModuleNotFoundError):
+        return "a recipe has Python's standard library; what its model needs are steps, such as wheels(…)"
+    if isinstance(error, ImportError) and error.name == "reprobuild":
+        return f"it has {', '.join(words)}"
+    if isinstance(error, TypeError) and str(error).startswith("recipe()"):
+        return 'a version is needed: @recipe(version="1.0")'
+    return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import sys
 import time
@@ -71,7 +72,10 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise UsageError(f"the input {source} can't be read: {error.strerror}") from None
+        raise UsageError(
+            f"the input {source} can't be read: {error.strerror}",
+            "name a file of JSON Lines, or - for standard input",
+        ) from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(f"the input {source} is a folder", "name a file of JSON Lines")
@@ -120,4 +124,6 @@ def _write(file: BinaryIO, block: bytes, destination: str) -> None:
 
 
 def _unwritable(destination: str, error: OSError) -> OutsideError:
-    return OutsideError(f"the output {destination} can't be written: {error.strerror}")
+    folder = os.path.dirname(destination)
+    hint = f"mkdir -p {shlex.quote(folder)}" if isinstance(error, FileNotFoundError) and folder else ""
+    return OutsideError(f"the output {destination} can't be written: {error.strerror}", hint)

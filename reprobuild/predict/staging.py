@@ -51,8 +51,8 @@ class StagedFiles:
             return self._names[text]
         path = self._base / text
         try:
-            if not path.is_file():
-                reason = "is a folder" if path.is_dir() else "does not exist"
+            if not text or not path.is_file():
+                reason = _fault(path) if text else "is no path"
                 raise self._refuse(where, f"the field {field} names {ascii(text)[:200]}, which {reason}")
             with open(path, "rb", buffering=0) as file:
                 digest, _ = Digest.of_file(file)
@@ -64,3 +64,9 @@ class StagedFiles:
         self._names[text] = name
         self._sources[name] = path
         return name
+
+
+def _fault(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder"
+    return "is no plain file" if os.path.exists(path) else "does not exist"

@@ -66,6 +66,11 @@ def test_a_whole_recipe_survives_its_json(tmp_path: Path) -> None:
     [
         pytest.param("import nonsense_module", "recipe.py:1: ModuleNotFoundError", id="import"),
         pytest.param("\n\n1 +", "recipe.py:3: SyntaxError", id="syntax"),
+        pytest.param(
+            "x = \\0",
+            "SyntaxError: unexpected character after line continuation character$",
+            id="syntax, once",
+        ),
         pytest.param("x = 1", "no function marked with @recipe", id="none"),
         pytest.param("raise SystemExit(3)", "recipe.py:1: SystemExit: 3", id="exit"),
         pytest.param(
@@ -129,3 +134,31 @@ def test_a_recipe_that_does_not_evaluate_says_why(tmp_path: Path, text: str, pro
 def test_an_option_that_does_not_fit_is_refused(tmp_path: Path, given: dict[str, Json], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
         evaluate(write(tmp_path, WHOLE), "counter", given)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        pytest.param("x = run('true')", "from reprobuild import run", id="a word that is not imported"),
+        pytest.param("import numpy.nonsense", "steps, such as wheels(…)", id="a package"),
+        pytest.param("from reprobuild import recip", "it has File, apt, ", id="a word that there is not"),
+        pytest.param(
+            "from reprobuild import recipe\n@recipe\ndef x(): pass", '@recipe(version="1.0")', id="no version"
+        ),
+        pytest.param("x = undefined", "", id="nothing to say"),
+    ],
+)
+def test_what_beginners_do_gets_a_hint(tmp_path: Path, text: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        evaluate(write(tmp_path, text), "counter", {})
+    assert hint in caught.value.hint
+    assert bool(hint) == bool(caught.value.hint)
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_the_words_of_recipes_can_be_imported_at_once(tmp_path: Path) -> None:
+    text = WHOLE.replace(
+        "from reprobuild import File, apt, files, image, predictor, recipe, run, url, wheels",
+        "from reprobuild import *",
+    )
+    assert evaluate(write(tmp_path, text), "counter", {}).version == "1.0"
