@@ -142,7 +142,7 @@ def test_options_are_other_images(project: Project) -> None:
         pytest.param(["helo"], 2, "there is no recipe 'helo'", "did you mean hello?", id="name"),
         pytest.param([], 2, "which recipe?", "hello", id="none"),
         pytest.param(["hello", "--all"], 2, "--all and names", "leave one", id="all"),
-        pytest.param(["../hello"], 2, "there is no recipe", "", id="path"),
+        pytest.param(["../hello"], 2, "is no name of a recipe", "", id="path"),
     ],
 )
 def test_bad_input_is_explained(

@@ -197,7 +197,7 @@ def test_a_failing_step_of_a_recipe_without_a_lock_can_be_looked_at(project: Pro
     project.lock.unlink()
     ended = project.call("lock", "copier", "--set", "extra=exit 9", check=False)
     assert ended.code == 1
-    assert "reprobuild shell copier --at 5" in ended.err
+    assert "--at 5" in ended.err
     before = project.call("shell", "copier", "--at", "4", check=False, stdin="ls /opt; exit 4\n")
     assert (before.code, before.out) == (4, "weights.bin\n")
     assert not project.lock.exists()
