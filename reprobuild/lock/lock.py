@@ -72,7 +72,10 @@ def _lock(
         kept.pop(key, None)
 
     def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        return kept.get(step.source_key) or _resolve(project, evaluated, step, tree)
+        # A source that is there twice has one entry in the lock: resolved on the first one's tree.
+        if step.source_key not in kept:
+            kept[step.source_key] = _resolve(project, evaluated, step, tree)
+        return kept[step.source_key]
 
     pins = list(_walk(project, evaluated, pins_of))
     derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
@@ -124,8 +127,10 @@ def check(
     today: dict[str, tuple[Pin, ...]] = {}
 
     def compare(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        today[step.source_key] = _resolve(project, evaluated, step, tree)
-        return before.sources.get(step.source_key) or today[step.source_key]
+        key = step.source_key
+        if key not in today:
+            today[key] = _resolve(project, evaluated, step, tree)
+        return before.sources.get(key, today[key])
 
     list(_walk(project, evaluated, compare))
     locked = {key: before.sources.get(key, ()) for key in today}

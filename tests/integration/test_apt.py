@@ -148,6 +148,20 @@ def test_a_later_step_takes_what_is_there_as_given(machine: Machine, mirror: lis
     assert names(machine.lock(apt("bookworm", "tool"))) == ["tool"]
 
 
+def test_two_steps_come_to_one_tree(machine: Machine, mirror: list[str]) -> None:
+    first, second = apt("bookworm", "vi"), apt("bookworm", "tool")
+    pins = []
+    for step in (first, second):
+        pins.append(machine.lock(step))
+        machine.fetch(step, pins[-1])
+        machine.place(step, pins[-1])
+    tree = machine.tree
+    listed = {entry.path.rpartition("/")[2] for entry in tree.below("var/lib/dpkg/status.d")}
+    assert {"vi", "libx", "shell", "tool"} <= listed
+    assert {"usr/bin/vi", "usr/bin/tool", "usr/lib/libx.so"} <= {entry.path for entry in tree}
+    assert machine.place(first, pins[0]) == tree, "the same step once more changes nothing"
+
+
 def test_the_machines_own_sources_are_asked(machine: Machine, mirror: list[str]) -> None:
     machine.apt_folder.mkdir()
     (machine.apt_folder / "sources.list").write_text(f"deb {machine.mirrors[0]} bookworm main\n")

@@ -89,6 +89,16 @@ def test_realizing_another_option_gives_nothing_to_gc_that_the_lock_names(projec
         assert {step["action"] for step in done["steps"]} == {"reuse"}
 
 
+def test_a_source_that_is_there_twice_is_resolved_once(project: Project) -> None:
+    """Else an apt step that finds all its packages there would take the pins from the first."""
+    edit(project, 'to="/common"),', 'to="/common"), url("file:common.bin", to="/again"),')
+    locked = project.call("lock", "small")
+    assert locked.err.count("resolving url file:common.bin") == 1
+    (output,) = lock_of(project)["outputs"]["linux/amd64"]
+    assert project.call("realize", "small", "--json").json["input_hash"] == output["input"]
+    assert project.call("lock", "small", "--check").err.count("resolving url file:common.bin") == 1
+
+
 def test_two_at_once_keep_what_both_say(project: Project) -> None:
     project.call("list")
     calls = [
