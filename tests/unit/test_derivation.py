@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from pathlib import Path
 
 import pytest
 
 from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, predictor, run, url, wheels
-from reprobuild.build.derive import Derived
 from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
 from reprobuild.derivation.lockfile import Lock
@@ -153,16 +151,12 @@ def test_hints_choose_the_options_that_were_chosen() -> None:
 )
 def test_a_step_is_named_by_number_title_or_a_part(which: str, number: int) -> None:
     asked = image(files("a", to="/a"), run("make"), run("make install"))
-    steps = tuple(derive_step(step, ()) for step in asked.steps)
-    derived = Derived(a_recipe(asked), Path(), Lock(ASSEMBLER), steps, derivation(asked), "linux/amd64")
-    assert find_step(derived, which) == number
+    assert find_step(a_recipe(asked), which) == number
 
 
 @pytest.mark.parametrize("which", ["mak", "nothing", "0", "4"])
 def test_a_step_that_cannot_be_told_is_asked_for_with_all_that_there_are(which: str) -> None:
     asked = image(files("a", to="/a"), run("make"), run("make install"))
-    steps = tuple(derive_step(step, ()) for step in asked.steps)
-    derived = Derived(a_recipe(asked), Path(), Lock(ASSEMBLER), steps, derivation(asked), "linux/amd64")
     with pytest.raises(UsageError) as caught:
-        find_step(derived, which)
+        find_step(a_recipe(asked), which)
     assert caught.value.hint == "its steps: 1: files a to /a; 2: run make; 3: run make install"
