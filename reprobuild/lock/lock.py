@@ -71,13 +71,7 @@ def _lock(
     for key in [*(before.missing if before is not None else ()), *_to_update(evaluated, update)]:
         kept.pop(key, None)
 
-    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        # A source that is there twice has one entry in the lock: resolved on the first one's tree.
-        if step.source_key not in kept:
-            kept[step.source_key] = _resolve(project, evaluated, step, tree)
-        return kept[step.source_key]
-
-    pins = list(_walk(project, evaluated, pins_of))
+    pins = list(_walk(project, evaluated, _kept_or_resolved(project, evaluated, kept)))
     derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
     realised = realise(project, derived, told=_last_source(evaluated))
     for note in _notes(project, realised):
@@ -102,15 +96,11 @@ def pin_below(
     """
     evaluated = evaluate(project, name, options, trust=trust)
     before = lock_of(evaluated.folder, name)
-    kept = {} if before is None or before.assembler != ASSEMBLER else before.sources
+    kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
     image = evaluated.recipe.image
     steps = image.steps[: find_step(evaluated.recipe, which) - 1]
     below = replace(evaluated, recipe=replace(evaluated.recipe, image=replace(image, steps=steps)))
-
-    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        return kept.get(step.source_key) or _resolve(project, evaluated, step, tree)
-
-    pins = list(_walk(project, below, pins_of))
+    pins = list(_walk(project, below, _kept_or_resolved(project, evaluated, kept)))
     rest: list[tuple[Pin, ...]] = [()] * (len(image.steps) - len(steps))
     return join(evaluated, Lock(ASSEMBLER), [*pins, *rest], project.platform)
 
@@ -135,6 +125,19 @@ def check(
     list(_walk(project, evaluated, compare))
     locked = {key: before.sources.get(key, ()) for key in today}
     return tuple(source_changes(locked, today))
+
+
+def _kept_or_resolved(
+    project: Project, evaluated: Evaluated, kept: dict[str, tuple[Pin, ...]]
+) -> Callable[[Step, Tree], tuple[Pin, ...]]:
+    """Ask for the pins of each source once: one that is there twice has one entry in the lock."""
+
+    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
+        if step.source_key not in kept:
+            kept[step.source_key] = _resolve(project, evaluated, step, tree)
+        return kept[step.source_key]
+
+    return pins_of
 
 
 def _walk(
