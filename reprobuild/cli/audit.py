@@ -87,7 +87,7 @@ def _predictions(project: Project, *, repair: bool) -> tuple[list[dict[str, Any]
     from reprobuild.predict.audit import audit_predictions
     from reprobuild.predict.cache import PredictionCache, cache_folder
 
-    if not cache_folder(project.store.root).is_dir():
+    if not (cache_folder(project.store.root) / "cache.db").exists():
         return [], 0
     with PredictionCache.open(project.store.root) as cache:
         audited = audit_predictions(cache, repair=repair)

@@ -9,6 +9,8 @@ import click
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text
+from reprobuild.cli.ui import say
+from reprobuild.errors import OutsideError
 
 KINDS = (
     ("realisation", "realisations"),
@@ -68,5 +70,9 @@ def _sweep_predictions(store: Path, age: float) -> int:
 
     if not (cache_folder(store) / "cache.db").exists():
         return 0
-    with PredictionCache.open(store) as cache:
-        return cache.sweep(age=age)
+    try:
+        with PredictionCache.open(store) as cache:
+            return cache.sweep(age=age)
+    except OutsideError as error:  # as where the disk is full: what could go has gone
+        say(f"warning: {error.message}")
+        return 0

@@ -71,6 +71,8 @@ class PredictionCache:
                 f"the prediction cache {folder} can't be used: {error.strerror or error}",
                 "give --store a folder that you can write to, or use --cache off",
             ) from None
+        except sqlite3.OperationalError as error:
+            raise _unusable(folder, error) from None
         except sqlite3.DatabaseError as error:
             raise _damaged(folder, error) from None
         return cache
@@ -177,10 +179,7 @@ class PredictionCache:
                     self._pid = os.getpid()
                 yield self._connection
             except sqlite3.OperationalError as error:
-                raise OutsideError(
-                    f"the prediction cache {self.folder} can't be used: {error}",
-                    "see whether the disk is full, or another process holds it; --cache off does without",
-                ) from None
+                raise _unusable(self.folder, error) from None
             except sqlite3.DatabaseError as error:
                 raise _damaged(self.folder, error) from None
 
@@ -224,6 +223,13 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _unusable(folder: Path, error: sqlite3.OperationalError) -> OutsideError:
+    return OutsideError(
+        f"the prediction cache {folder} can't be used: {error}",
+        "see whether the disk is full, or another process holds it; predict --cache off does without",
+    )
 
 
 def _damaged(folder: Path, error: sqlite3.DatabaseError) -> CheckFailedError:

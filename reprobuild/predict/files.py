@@ -6,6 +6,7 @@ Knows nothing of how a call is answered.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import stat
@@ -67,6 +68,8 @@ def predict_file(
 @contextlib.contextmanager
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == STANDARD:
+        if fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            raise UsageError("standard input is closed", "name a file of JSON Lines: --input FILE")
         yield sys.stdin.buffer
         return
     try:

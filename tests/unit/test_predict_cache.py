@@ -231,3 +231,11 @@ def test_folder_that_can_not_be_written_to(tmp_path: Path) -> None:
 
 def test_cache_is_in_the_store_on_local_disk(tmp_path: Path) -> None:
     assert cache_folder(tmp_path) == tmp_path / "predictions"
+
+
+def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "predictions" / "cache.db").mkdir(parents=True)
+    with pytest.raises(OutsideError) as caught:
+        PredictionCache.open(tmp_path)
+    assert "can't be used" in caught.value.message
+    assert "rm -r" not in caught.value.hint
