@@ -6,11 +6,11 @@ Knows nothing of terminals. Whoever works calls ``tell(event)``; ``ignore`` drop
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from reprobuild.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class FetchStarted:
+class FetchStarted(Value):
     """A download begins."""
 
     name: str
@@ -19,8 +19,7 @@ class FetchStarted:
     """Bytes that will come, where known."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchProgressed:
+class FetchProgressed(Value):
     """More bytes of a download have arrived."""
 
     name: str
@@ -28,16 +27,14 @@ class FetchProgressed:
     """Bytes so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchFinished:
+class FetchFinished(Value):
     """A download has arrived and fits its pin."""
 
     name: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(Value):
     """Work on a step of an image begins."""
 
     recipe: str
@@ -47,8 +44,7 @@ class StepStarted:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(Value):
     """A step of an image is done."""
 
     recipe: str
@@ -60,30 +56,26 @@ class StepFinished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class OutputLine:
+class OutputLine(Value):
     """A command inside the sandbox printed a line (control characters not yet taken out)."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Value):
     """Something worth a line that is no warning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(Value):
     """Something that a person should see although the work goes on."""
 
     text: str
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemsProgressed:
+class ItemsProgressed(Value):
     """Predictions go on: how many of how many records are done."""
 
     done: int
@@ -91,8 +83,7 @@ class ItemsProgressed:
     cached: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Value):
     """An audit goes on: how many of how many things of a kind have been looked at."""
 
     what: str

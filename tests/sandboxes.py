@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,8 @@ from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.errors import ReprobuildError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
+from reprobuild.value import fields as fields_of
+from reprobuild.value import replace
 
 ORDINARY_UID = 54321
 """Somebody who is not there: nothing on the machine belongs to them."""
@@ -99,8 +101,9 @@ class Sandboxes:
         asked = {
             "home": str(self.home),
             "lowers": [str(lower) for lower in self.lowers],
-            "command": asdict(command)
+            "command": fields_of(command)
             | {
+                "env": dict(command.env),
                 "inputs": {inside: str(path) for inside, path in command.inputs.items()},
                 "outputs": {inside: str(path) for inside, path in command.outputs.items()},
             },
@@ -202,7 +205,7 @@ def main() -> None:
         json.dump({"error": error.message, "hint": error.hint}, sys.stdout)
         return
     answer = {
-        "result": asdict(outcome.result),
+        "result": fields_of(outcome.result),
         "changes": [
             change._asdict() | {"capability": change.capability.hex()} for change in outcome.capture.changes
         ],

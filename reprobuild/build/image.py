@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reprobuild.canonical import canonical_digest
@@ -19,6 +18,7 @@ from reprobuild.engine.protocol import ENVIRONMENT
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree, apply
+from reprobuild.value import Value, replace
 
 if TYPE_CHECKING:
     from reprobuild.build.derive import Derived
@@ -29,8 +29,7 @@ NAME_FIELDS = ("recipe", "version", "tag", "options")
 """Fields of a realisation that are in no hash: an image may have several sets of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class RealisedLayer:
+class RealisedLayer(Value):
     """A layer of a realised image."""
 
     step: str
@@ -43,8 +42,7 @@ class RealisedLayer:
     """``reused``, ``built`` or ``pulled``."""
 
 
-@dataclass(frozen=True)
-class Realised:
+class Realised(Value):
     """An image that is in the store, and how it came there."""
 
     recipe: str

@@ -6,7 +6,6 @@ Knows nothing of any verb. The store and the engine are opened when first asked 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -31,13 +30,14 @@ def host_platform() -> str:
     return f"linux/{architecture}"
 
 
-@dataclass
 class Project:
     """Settings with what they lead to."""
 
-    settings: Settings
-    tell: Tell = ignore
-    platform: str = field(default_factory=host_platform)
+    def __init__(self, settings: Settings, tell: Tell = ignore, platform: str = "") -> None:
+        """``platform``: as OCI writes it; empty: this machine's."""
+        self.settings = settings
+        self.tell = tell
+        self.platform = platform or host_platform()
 
     @cached_property
     def store(self) -> Store:

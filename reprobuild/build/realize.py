@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree
+from reprobuild.value import replace
 
 if TYPE_CHECKING:
     from reprobuild.fetch.download import Download

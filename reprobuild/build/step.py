@@ -5,7 +5,7 @@ Knows nothing of shells or screens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reprobuild.build.assemble import run_command
 from reprobuild.build.derive import Derived
@@ -16,6 +16,7 @@ from reprobuild.derivation.steps import Run
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import UsageError
 from reprobuild.tree import Layer
+from reprobuild.value import replace
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Knows nothing of click, nor of what a verb does with them.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from reprobuild.errors import UsageError
+from reprobuild.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

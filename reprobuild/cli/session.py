@@ -8,26 +8,26 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reprobuild import settings
 from reprobuild.errors import OutsideError, UsageError
+from reprobuild.value import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from reprobuild.build.project import Project
     from reprobuild.cli.ui import Screen
 
 
-@dataclass
 class Session:
     """One call of the command line."""
 
-    flags: dict[str, Any] = field(default_factory=dict)
-    """Global options as they were given, before the verb or after it."""
+    def __init__(self, flags: Mapping[str, Any] = NOTHING) -> None:
+        self.flags = dict(flags)
+        """Global options as they were given, before the verb or after it."""
 
     @property
     def json(self) -> bool:

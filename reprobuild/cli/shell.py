@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from reprobuild.cli.arguments import image_of, pairs
@@ -11,6 +9,7 @@ from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.ui import say
 from reprobuild.errors import NoProgramError, UnpinnedError
+from reprobuild.value import replace
 
 BASH = ("/bin/bash",)
 SHELL = ("/bin/sh", "+m")

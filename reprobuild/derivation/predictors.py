@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
+from reprobuild.value import NOTHING, Value
 
 Json = Any
 """A JSON value, as Python's json module gives it."""
@@ -40,8 +40,7 @@ class File:
     """The type of an input field that holds the path of a file: ``inputs={"path": File}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Value):
     """An argument of a predictor that all records of a call share."""
 
     type: str
@@ -49,17 +48,15 @@ class Parameter:
     default: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Example(Value, kw_only=True):
     """One call: records with the outputs that they must give."""
 
     items: tuple[tuple[Mapping[str, Json], Mapping[str, Json]], ...]
     """Pairs of inputs and outputs, in the order of the call."""
-    parameters: Mapping[str, Json] = field(default_factory=dict)
+    parameters: Mapping[str, Json] = NOTHING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predictor:
+class Predictor(Value, kw_only=True):
     """A command of an image with typed inputs and outputs."""
 
     command: str
@@ -69,7 +66,7 @@ class Predictor:
     outputs: Mapping[str, str]
     protocol: Literal["files", "stream"] = "files"
     scope: Literal["batch", "item"] = "batch"
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = NOTHING
     random: bool = False
     threads: int = 1
     cuda: bool = False

@@ -19,6 +19,7 @@ from reprobuild.derivation.recipe import Recipe, image
 from reprobuild.derivation.recipe import recipe as marked
 from reprobuild.derivation.steps import Step
 from reprobuild.errors import RecipeError
+from reprobuild.value import Value, fields
 
 
 def recipe_from_stranger(value: Json, name: str) -> Recipe:
@@ -69,9 +70,9 @@ def _remade(one: Predictor) -> Predictor:
     for example in one.examples:
         _check_types(example)
         _demand(all(isinstance(part, Mapping) for pair in example.items for part in pair), "an example")
-    fields = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
-    fields["parameters"] = {key: parameter.default for key, parameter in one.parameters.items()}
-    return predictors.predictor(fields.pop("command"), **fields)
+    given = fields(one)
+    given["parameters"] = {key: parameter.default for key, parameter in one.parameters.items()}
+    return predictors.predictor(given.pop("command"), **given)
 
 
 def _demand(fits: bool, what: str) -> None:
@@ -80,11 +81,17 @@ def _demand(fits: bool, what: str) -> None:
 
 
 def _check_types(value: Any) -> None:
-    for field in dataclasses.fields(value):
-        kind = str(field.type)
+    for name, kind in _kinds(value).items():
         fits = _FITS.get("Literal" if kind.startswith("Literal") else kind)
-        found = getattr(value, field.name)
-        _demand(fits is None or fits(found), f"{field.name}={found!r}")
+        found = getattr(value, name)
+        _demand(fits is None or fits(found), f"{name}={found!r}")
+
+
+def _kinds(value: Any) -> dict[str, str]:
+    """Give the annotations of the fields of a value or a dataclass, as they are written."""
+    if isinstance(value, Value):
+        return {name: type(value).__annotations__[name] for name in fields(value)}
+    return {field.name: str(field.type) for field in dataclasses.fields(value)}
 
 
 def _is_whole(value: object) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from reprobuild.engine import world
 from reprobuild.errors import EngineError
+from reprobuild.value import NOTHING, Value
 
 
 def find_bubblewrap() -> Path | None:
@@ -28,8 +28,7 @@ def find_bubblewrap() -> Path | None:
     return Path(on_path) if on_path else None
 
 
-@dataclass(frozen=True)
-class Mounts:
+class Mounts(Value):
     """The folders and files of the host that a sandbox is made of, as bubblewrap is to name them."""
 
     lowers: Sequence[str]
@@ -37,9 +36,9 @@ class Mounts:
     upper: str = ""
     """Empty: the root is read-only."""
     work: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = NOTHING
     """Path inside → path outside, read-only."""
-    outputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = NOTHING
 
 
 def options(

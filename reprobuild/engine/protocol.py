@@ -6,12 +6,12 @@ Knows nothing of recipes, steps or predictors, nor of how any engine isolates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from reprobuild.images.changes import RawChange as RawChange
 from reprobuild.images.changes import RawKind as RawKind
+from reprobuild.value import NOTHING, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,19 +42,18 @@ class Capture(Protocol):
         """Take one change; ``body`` is an open file for kind ``f``, read before this returns."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Value):
     """A command, and the world that it sees."""
 
     argv: tuple[str, ...]
     """``("/bin/sh", "-c", text)`` for a shell text. Found by ``PATH`` inside the tree."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = NOTHING
     """Added to, and stronger than, ``ENVIRONMENT``."""
     workdir: str = "/"
-    inputs: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Mapping[str, Path] = NOTHING
     """Path inside → file or directory of the host, read-only there. What is in a directory must be
     readable for others where the caller is root."""
-    outputs: Mapping[str, Path] = field(default_factory=dict)
+    outputs: Mapping[str, Path] = NOTHING
     """Directory inside, empty at first → directory of the host that gets what the command left there:
     plain files and directories only, owned by the caller."""
     threads: int = 1
@@ -71,8 +70,7 @@ class Command:
     """Whether the tree can be written to (changes are lost unless captured)."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Value):
     """How a command ended."""
 
     exit_code: int
@@ -87,8 +85,7 @@ class Result:
     are named, the lines that show it."""
 
 
-@dataclass(frozen=True)
-class Isolation:
+class Isolation(Value):
     """What an engine can promise on this machine."""
 
     name: str

@@ -13,17 +13,16 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from reprobuild.errors import CheckFailedError, OutsideError
 from reprobuild.predict import bulk
 from reprobuild.predict.sealed import Prediction, seal, unseal
 from reprobuild.store.file_system import is_network_file_system
+from reprobuild.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Value):
     """What a look-up gave."""
 
     outputs: dict[bytes, bytes]
@@ -32,8 +31,7 @@ class Found:
     """Keys whose predictions do not fit their digests: to be computed again, and replaced."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Value):
     """How much is kept, and where."""
 
     folder: Path

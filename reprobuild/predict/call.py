@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, BinaryIO, Literal, cast, get_args
@@ -28,10 +27,11 @@ from reprobuild.predict.parameters import (
     fresh_seed,
     is_cacheable,
 )
-from reprobuild.predict.runner import Batch, Limits, check_built, run_batch
+from reprobuild.predict.runner import NO_LIMITS, Batch, Limits, check_built, run_batch
 from reprobuild.predict.sealed import provenance
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
+from reprobuild.value import NOTHING, Value
 
 CacheMode = Literal["use", "refresh", "off"]
 """``use``: answer from the cache, and keep what is computed; ``refresh``: compute all, and keep it;
@@ -48,19 +48,17 @@ NAMED = 5
 """Records named where many are concerned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Value, kw_only=True):
     """How a call is made."""
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = NOTHING
     """Those that differ from their defaults, and ``seed``."""
     cache: CacheMode = "use"
     device: str = CPU
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_LIMITS
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Value):
     """What a call did."""
 
     items: int
@@ -306,17 +304,17 @@ class Call:
         return cast(BinaryIO, SpooledTemporaryFile(SPOOL_SIZE, dir=self._spools))
 
 
-@dataclass(slots=True)
 class _Misses:
     """What the cache did not have, as it is collected."""
 
-    keys: dict[bytes, int] = field(default_factory=dict)
-    """Key → index among the distinct misses, in order."""
-    places: array[int] = field(default_factory=lambda: array("Q"))
-    """Where each distinct miss first stands in the call."""
-    order: array[int] = field(default_factory=lambda: array("Q"))
-    """For each record without an answer, in order: its index among the distinct misses."""
-    files: dict[str, Path] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.keys: dict[bytes, int] = {}
+        """Key → index among the distinct misses, in order."""
+        self.places = array("Q")
+        """Where each distinct miss first stands in the call."""
+        self.order = array("Q")
+        """For each record without an answer, in order: its index among the distinct misses."""
+        self.files: dict[str, Path] = {}
 
 
 def _parts(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

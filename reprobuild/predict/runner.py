@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +23,7 @@ from reprobuild.predict.parameters import CPU, fill_command
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.target import Target
 from reprobuild.tree import NORMAL_TIME
+from reprobuild.value import Value
 
 INPUT = "/in/input.jsonl"
 FILES = "/in/files"
@@ -32,8 +32,7 @@ TAIL_LINES = 20
 """Of what the command printed, in an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Value):
     """What a command may use."""
 
     timeout: float | None = None
@@ -42,8 +41,10 @@ class Limits:
     """Bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+NO_LIMITS = Limits()
+
+
+class Batch(Value):
     """Records for one run of a command."""
 
     records: BinaryIO
@@ -55,8 +56,7 @@ class Batch:
     """Says what the caller calls a record of the batch, by its index: ``line 7 of in.jsonl``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Value):
     """How a run went that gave all its outputs."""
 
     seconds: float

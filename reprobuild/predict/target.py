@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from reprobuild.engine.protocol import Engine
 from reprobuild.errors import UsageError
 from reprobuild.predict.key import run_id
 from reprobuild.store.checkouts import Checkout
+from reprobuild.value import Value
 
 if TYPE_CHECKING:
     from reprobuild.build.image import Realised
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(Value, kw_only=True):
     """An image to predict with; ``checkout`` and ``engine`` are called only to compute something."""
 
     recipe: str

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from reprobuild.digest import Digest
@@ -22,6 +21,7 @@ from reprobuild.store.lay_out import is_unchanged, lay_out, linkable, restore
 from reprobuild.store.locks import Lock, acquire
 from reprobuild.store.scratch import TRASH, Scratch
 from reprobuild.tree import Entry, Layer, Tree, apply, escape, unescape
+from reprobuild.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,16 +38,14 @@ STACKS = "stacks"
 _LAST_LINE = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(Value):
     """A tree laid out as a stack of folders, which an overlay joins; never written to."""
 
     lowers: tuple[Path, ...]
     """Topmost first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Value):
     """One folder of a stack: a tree, and the blobs that it must not link to since one below does."""
 
     tree: Tree

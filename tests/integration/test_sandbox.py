@@ -17,6 +17,7 @@ import pytest
 from reprobuild.engine import world
 from reprobuild.engine.protocol import ENVIRONMENT, Command, RawChange, thread_environment
 from reprobuild.errors import ReprobuildError
+from reprobuild.value import replace as changed
 from tests.require import require
 from tests.roots import give_to
 from tests.sandboxes import PROJECT, Sandboxes
@@ -444,7 +445,7 @@ def test_root_without_mounts_uses_the_paths_as_they_are(
     try:
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_MOUNTS],
-            input=sandboxes.asked(replace(sandboxes.base, argv=("id", "-u"))),
+            input=sandboxes.asked(changed(sandboxes.base, argv=("id", "-u"))),
             capture_output=True,
             text=True,
             cwd=PROJECT,

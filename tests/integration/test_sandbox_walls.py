@@ -16,6 +16,7 @@ import pytest
 
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import ReprobuildError
+from reprobuild.value import replace as changed
 from tests.require import require
 from tests.roots import give_to
 from tests.sandboxes import Sandboxes
@@ -71,9 +72,9 @@ def test_an_attempt_of_a_shell_fails(sandboxes: Sandboxes, text: str) -> None:
 def test_no_word_of_a_recipe_becomes_an_option_of_the_sandbox(
     sandboxes: Sandboxes, wish: dict[str, Any]
 ) -> None:
-    command = replace(sandboxes.base, argv=("/bin/sh", "-c", "ls /tmp; echo ran"))
+    command = changed(sandboxes.base, argv=("/bin/sh", "-c", "ls /tmp; echo ran"))
     with pytest.raises(ReprobuildError, match="no process can be given"):
-        sandboxes.run(replace(command, **wish))
+        sandboxes.run(changed(command, **wish))
 
 
 # Calls that no shell has a word for: the name tells what is tried; each must fail, or find nothing.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from reprobuild.canonical import canonical
 from reprobuild.derivation.predictors import predictor
 from reprobuild.digest import Digest
 from reprobuild.predict.key import KeyMaker, run_id
+from reprobuild.value import replace
 
 RUN = Digest.of(b"what a command sees")
 PREDICTOR = predictor(
