@@ -55,7 +55,7 @@ def derive_recipe(
     """
     evaluated = evaluate(project, name, options, trust=trust)
     lock = lock_of(evaluated.folder, name)
-    pins = [pinned(evaluated.recipe, lock, step) for step in evaluated.recipe.image.steps]
+    pins = [pinned(evaluated.recipe, lock, step, project.platform) for step in evaluated.recipe.image.steps]
     return join(evaluated, lock or Lock(assembler=ASSEMBLER), pins, project.platform)
 
 

@@ -36,7 +36,7 @@ def command(session: Session, name: str, sets: tuple[str, ...], trust: bool) -> 
     built = sorted(
         (image for image in images(project.store) if image.recipe == name), key=lambda image: image.tag
     )
-    value = describe(evaluated, lock, built)
+    value = describe(evaluated, lock, built, project.platform)
     if session.json:
         print_json(value)
     else:
@@ -44,14 +44,14 @@ def command(session: Session, name: str, sets: tuple[str, ...], trust: bool) -> 
     return 0
 
 
-def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised]) -> dict[str, Any]:
+def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised], platform: str) -> dict[str, Any]:
     """Give what there is to say of a recipe, as a document."""
     recipe = evaluated.recipe
     steps = []
     for step in recipe.image.steps:
         row: dict[str, Any] = {"kind": step.kind, "title": step.title, "where": str(step.where)}
         if step.is_source:
-            pins = None if lock is None else lock.sources.get(step.source_key)
+            pins = None if lock is None else lock.sources.get(step.lock_key(platform))
             row["pins"] = (
                 None if pins is None else {"count": len(pins), "size": sum(pin.size for pin in pins)}
             )

@@ -102,12 +102,12 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
     return DerivedStep(step, tuple(pins), value, entries)
 
 
-def pinned(recipe: Recipe, lock: Lock | None, step: Step) -> tuple[Pin, ...]:
-    """Give a source's pins. Raises UnpinnedError, naming the source and what pins it."""
+def pinned(recipe: Recipe, lock: Lock | None, step: Step, platform: str) -> tuple[Pin, ...]:
+    """Give a source's pins for a platform. Raises UnpinnedError, naming the source and what pins it."""
     if not step.is_source:
         return ()
     mend = f"reprobuild lock {recipe.name}{recipe.sets}"
-    key = step.source_key
+    key = step.lock_key(platform)
     if lock is None:
         raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({step.where}) is not pinned", mend)
     if key not in lock.sources:

@@ -26,6 +26,8 @@ class Step:
     kind: ClassVar[str]
     is_source: ClassVar[bool] = True
     """Whether it has pins in the lock."""
+    is_per_platform: ClassVar[bool] = False
+    """Whether it comes to other files on another platform."""
 
     where: Where = field(default_factory=Where)
 
@@ -36,8 +38,12 @@ class Step:
 
     @property
     def source_key(self) -> str:
-        """The step's name in the lock: everything that decides what it resolves to, in one line."""
+        """What was asked for: everything in the recipe that decides what the step resolves to."""
         return self.title
+
+    def lock_key(self, platform: str) -> str:
+        """Give the step's name in the lock: what was asked for and, where that matters, for what platform."""
+        return f"{self.source_key} on {platform}" if self.is_per_platform else self.source_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class Apt(Fetched):
     """Debian packages with all that they depend on."""
 
     kind: ClassVar[str] = "apt"
+    is_per_platform: ClassVar[bool] = True
 
     suite: str
     packages: tuple[str, ...]
@@ -125,6 +132,7 @@ class Wheels(Fetched):
     """Python packages from the configured index, as wheels, with all that they depend on."""
 
     kind: ClassVar[str] = "wheels"
+    is_per_platform: ClassVar[bool] = True
 
     requirements: tuple[str, ...]
     """PEP 508 requirements."""
@@ -172,6 +180,7 @@ class Oci(Fetched):
     """A base image by reference."""
 
     kind: ClassVar[str] = "oci"
+    is_per_platform: ClassVar[bool] = True
 
     reference: str
 

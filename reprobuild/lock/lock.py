@@ -68,7 +68,10 @@ def _lock(
     evaluated = evaluate(project, name, options, trust=trust)
     before = lock_of(evaluated.folder, name)
     kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
-    for key in [*(before.missing if before is not None else ()), *_to_update(evaluated, update)]:
+    for key in [
+        *(before.missing if before is not None else ()),
+        *_to_update(evaluated, project.platform, update),
+    ]:
         kept.pop(key, None)
 
     pins = list(_walk(project, evaluated, _kept_or_resolved(project, evaluated, kept)))
@@ -117,7 +120,7 @@ def check(
     today: dict[str, tuple[Pin, ...]] = {}
 
     def compare(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        key = step.source_key
+        key = step.lock_key(project.platform)
         if key not in today:
             today[key] = _resolve(project, evaluated, step, tree)
         return before.sources.get(key, today[key])
@@ -133,9 +136,10 @@ def _kept_or_resolved(
     """Ask for the pins of each source once: one that is there twice has one entry in the lock."""
 
     def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
-        if step.source_key not in kept:
-            kept[step.source_key] = _resolve(project, evaluated, step, tree)
-        return kept[step.source_key]
+        key = step.lock_key(project.platform)
+        if key not in kept:
+            kept[key] = _resolve(project, evaluated, step, tree)
+        return kept[key]
 
     return pins_of
 
@@ -173,9 +177,10 @@ def _resolve(project: Project, evaluated: Evaluated, step: Step, tree: Tree) -> 
     return resolver(step.kind).resolve(step, context)
 
 
-def _to_update(evaluated: Evaluated, update: Sequence[str]) -> Iterator[str]:
+def _to_update(evaluated: Evaluated, platform: str, update: Sequence[str]) -> Iterator[str]:
     """Give the keys of the sources that are to be pinned anew."""
-    keys = [(step.kind, step.source_key) for step in evaluated.recipe.image.steps if step.is_source]
+    sources = [step for step in evaluated.recipe.image.steps if step.is_source]
+    keys = [(step.kind, step.lock_key(platform)) for step in sources]
     for wanted in update:
         found = [key for kind, key in keys if wanted == kind or wanted in key]
         if not found:
@@ -208,9 +213,13 @@ def _joined(
         image_id=realised.image_id,
         layers=tuple(LayerOutput(layer.step, layer.diff_id) for layer in realised.layers),
     )
-    sources = {one.step.source_key: one.pins for one in derived.steps if one.step.is_source}
-    outputs = dict(before.outputs) if before is not None and before.assembler == ASSEMBLER else {}
-    others = [one for one in outputs.get(project.platform, ()) if dict(one.options) != dict(output.options)]
+    here = project.platform
+    sources = {one.step.lock_key(here): one.pins for one in derived.steps if one.step.is_source}
+    kept = before if before is not None and before.assembler == ASSEMBLER else Lock(ASSEMBLER)
+    outputs = dict(kept.outputs)
+    elsewhere = tuple(f" on {platform}" for platform in outputs if platform != here)
+    sources |= {key: pins for key, pins in kept.sources.items() if key.endswith(elsewhere)}
+    others = [one for one in outputs.get(here, ()) if dict(one.options) != dict(output.options)]
     still = []
     for other in others:
         try:
@@ -218,11 +227,10 @@ def _joined(
         except UsageError:
             continue  # the recipe has no such options any more
         still.append(other)
-        assert before is not None
         for step in variant.recipe.image.steps:
-            if step.is_source and step.source_key in before.sources:
-                sources.setdefault(step.source_key, before.sources[step.source_key])
-    outputs[project.platform] = (*still, output)
+            if step.is_source and (key := step.lock_key(here)) in kept.sources:
+                sources.setdefault(key, kept.sources[key])
+    outputs[here] = (*still, output)
     return Lock(ASSEMBLER, sources, outputs)
 
 

@@ -68,6 +68,24 @@ def test_pins_and_outputs_of_other_options_survive(project: Project) -> None:
         project.call("realize", "small", "--set", f"size={size}")
 
 
+def test_pins_and_outputs_of_other_platforms_survive(project: Project) -> None:
+    project.call("lock", "small")
+    path = folder_of(project) / "recipe.lock"
+    value = json.loads(path.read_text())
+    (ours,) = value["outputs"]
+    theirs = "linux/arm64" if ours != "linux/arm64" else "linux/amd64"
+    value["outputs"][theirs] = value["outputs"][ours]
+    kept = {"count": 1, "pins": [{"name": "x.deb", "package": "x", "size": 1, "sha256": "0" * 64}]}
+    value["sources"][f"apt bookworm x on {theirs}"] = kept
+    value["sources"]["apt bookworm gone on linux/riscv64"] = kept
+    path.write_text(json.dumps(value))
+    project.call("lock", "small")
+    again = json.loads(path.read_text())
+    assert set(again["outputs"]) == {ours, theirs}
+    assert again["sources"][f"apt bookworm x on {theirs}"] == kept
+    assert "apt bookworm gone on linux/riscv64" not in again["sources"], "no output needs it"
+
+
 def test_what_the_recipe_no_longer_offers_goes(project: Project) -> None:
     project.call("lock", "small")
     project.call("lock", "small", "--set", "more=true")

@@ -101,13 +101,16 @@ def test_equal_derivations_have_no_difference() -> None:
 def test_a_source_without_a_lock_or_a_pin_is_named_with_what_pins_it() -> None:
     step = apt("bookworm", "aa")
     recipe = a_recipe(image(step))
+    key = step.lock_key("linux/amd64")
     with pytest.raises(UnpinnedError, match="has no lock") as caught:
-        pinned(recipe, None, step)
+        pinned(recipe, None, step, "linux/amd64")
     assert caught.value.hint == "reprobuild lock x"
-    with pytest.raises(UnpinnedError, match=r"test_derivation.py:\d+: apt bookworm aa has no pin"):
-        pinned(recipe, Lock(ASSEMBLER), step)
+    with pytest.raises(
+        UnpinnedError, match=r"test_derivation.py:\d+: apt bookworm aa on linux/amd64 has no pin"
+    ):
+        pinned(recipe, Lock(ASSEMBLER), step, "linux/amd64")
     with pytest.raises(UnpinnedError, match="counts 3 pins, and 1 are there"):
-        pinned(recipe, Lock(ASSEMBLER, {step.source_key: PINS}, {}, {step.source_key: 2}), step)
+        pinned(recipe, Lock(ASSEMBLER, {key: PINS}, {}, {key: 2}), step, "linux/amd64")
 
 
 def test_a_lock_of_another_assembler_is_refused() -> None:
@@ -140,7 +143,7 @@ def test_hints_choose_the_options_that_were_chosen() -> None:
         a_recipe(an_image()), options=options, chosen={"big": True, "name": "it's; rm -rf", "size": 3}
     )
     with pytest.raises(UnpinnedError) as caught:
-        pinned(recipe, None, recipe.image.steps[0])
+        pinned(recipe, None, recipe.image.steps[0], "linux/amd64")
     words = shlex.split(caught.value.hint)
     assert words == ["reprobuild", "lock", "x", "--set", "big=True", "--set", "name=it's; rm -rf"]
 
