@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from reprobuild.derivation.predictors import predictor as predictor
     from reprobuild.derivation.recipe import image as image
     from reprobuild.derivation.recipe import recipe as recipe
-    from reprobuild.derivation.steps import apt as apt
-    from reprobuild.derivation.steps import dockerfile as dockerfile
-    from reprobuild.derivation.steps import files as files
-    from reprobuild.derivation.steps import gdrive as gdrive
-    from reprobuild.derivation.steps import git as git
-    from reprobuild.derivation.steps import hub as hub
-    from reprobuild.derivation.steps import oci as oci
-    from reprobuild.derivation.steps import run as run
-    from reprobuild.derivation.steps import url as url
-    from reprobuild.derivation.steps import wheels as wheels
+    from reprobuild.derivation.words import apt as apt
+    from reprobuild.derivation.words import dockerfile as dockerfile
+    from reprobuild.derivation.words import files as files
+    from reprobuild.derivation.words import gdrive as gdrive
+    from reprobuild.derivation.words import git as git
+    from reprobuild.derivation.words import hub as hub
+    from reprobuild.derivation.words import oci as oci
+    from reprobuild.derivation.words import run as run
+    from reprobuild.derivation.words import url as url
+    from reprobuild.derivation.words import wheels as wheels
     from reprobuild.predict.model import load as load
 
 _HOMES = {
@@ -52,7 +52,7 @@ _HOMES = {
     "load": "reprobuild.predict.model",
     **dict.fromkeys(
         ("apt", "dockerfile", "files", "gdrive", "git", "hub", "oci", "run", "url", "wheels"),
-        "reprobuild.derivation.steps",
+        "reprobuild.derivation.words",
     ),
 }
 

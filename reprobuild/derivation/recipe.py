@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Step, _environment, _inside
+from reprobuild.derivation.steps import Step
 from reprobuild.derivation.where import Where
+from reprobuild.derivation.words import checked_environment, path_inside
 from reprobuild.errors import RecipeError
 
 P = ParamSpec("P")
@@ -77,7 +78,9 @@ def image(
             raise RecipeError(
                 f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
             )
-    return Image(tuple(steps), _environment(env, where), _inside(workdir, where), dict(predictors or {}))
+    return Image(
+        tuple(steps), checked_environment(env, where), path_inside(workdir, where), dict(predictors or {})
+    )
 
 
 @dataclass(frozen=True, slots=True)

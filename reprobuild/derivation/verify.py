@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reprobuild.canonical import canonical
-from reprobuild.derivation import predictors, steps
+from reprobuild.derivation import predictors, words
 from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe, image
@@ -118,20 +118,20 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 
 _FETCHED: tuple[str, ...] = ("licence", "redistribute")
 _MAKERS: Mapping[str, Callable[[Any], Step]] = {
-    "files": lambda one: steps.files(one.source, to=one.to, mode=one.mode, uid=one.uid, gid=one.gid),
-    "url": lambda one: steps.url(one.url, **_keywords(one, "url")),
-    "apt": lambda one: steps.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages", *_FETCHED)),
-    "wheels": lambda one: steps.wheels(
+    "files": lambda one: words.files(one.source, to=one.to, mode=one.mode, uid=one.uid, gid=one.gid),
+    "url": lambda one: words.url(one.url, **_keywords(one, "url")),
+    "apt": lambda one: words.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages", *_FETCHED)),
+    "wheels": lambda one: words.wheels(
         *one.requirements, **_keywords(one, "requirements", "mirrors", *_FETCHED)
     ),
-    "run": lambda one: steps.run(one.command, **_keywords(one, "command")),
-    "oci": lambda one: steps.oci(one.reference),
-    "git": lambda one: steps.git(
+    "run": lambda one: words.run(one.command, **_keywords(one, "command")),
+    "oci": lambda one: words.oci(one.reference),
+    "git": lambda one: words.git(
         one.url, one.commit, **_keywords(one, "url", "commit", "mirrors", *_FETCHED)
     ),
-    "gdrive": lambda one: steps.gdrive(one.file_id, **_keywords(one, "file_id", "mirrors", *_FETCHED)),
-    "hub": lambda one: steps.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
-    "dockerfile": lambda one: steps.dockerfile(one.path, args=one.args),
+    "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id", "mirrors", *_FETCHED)),
+    "hub": lambda one: words.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
+    "dockerfile": lambda one: words.dockerfile(one.path, args=one.args),
 }
 
 

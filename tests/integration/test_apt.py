@@ -18,7 +18,8 @@ from pysequoia import Tsk
 
 from reprobuild.build.place import apt as place_apt
 from reprobuild.derivation.pins import Pin
-from reprobuild.derivation.steps import Apt, apt
+from reprobuild.derivation.steps import Apt
+from reprobuild.derivation.words import apt
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command
 from reprobuild.engine.sandbox import SandboxEngine

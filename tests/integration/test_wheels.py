@@ -13,7 +13,8 @@ from reprobuild.build.plan import missing_downloads
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import derive_step
 from reprobuild.derivation.pins import Pin
-from reprobuild.derivation.steps import Wheels, wheels
+from reprobuild.derivation.steps import Wheels
+from reprobuild.derivation.words import wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import (
     CheckFailedError,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reprobuild.derivation.pins import Pin
-from reprobuild.derivation.steps import apt
+from reprobuild.derivation.words import apt
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.fetch.apt import downloads

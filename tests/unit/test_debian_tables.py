@@ -12,7 +12,7 @@ from reprobuild.build.place.debian_accounts import ACCOUNTS
 from reprobuild.build.place.debian_alternatives import Group, Request, parse_requests
 from reprobuild.build.place.debian_certificates import subject_hash
 from reprobuild.build.place.debian_scripts import commands_of
-from reprobuild.derivation.steps import apt
+from reprobuild.derivation.words import apt
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, overlay
 from tests.debian import Content, control_text, deb, pin

@@ -11,7 +11,7 @@ from reprobuild.build.place.placement import Placement
 from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.canonical import canonical
 from reprobuild.derivation.pins import Pin
-from reprobuild.derivation.steps import apt
+from reprobuild.derivation.words import apt
 from reprobuild.errors import BuildFailedError
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, TreeError, directory, link, overlay

@@ -9,7 +9,7 @@ from reprobuild.build.place import wheels as place_wheels
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.place.python import Python
 from reprobuild.derivation.pins import Pin
-from reprobuild.derivation.steps import wheels
+from reprobuild.derivation.words import wheels
 from reprobuild.errors import CheckFailedError, RecipeError, ReprobuildError
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer

@@ -1,0 +1,263 @@
+"""The words of a recipe's steps: what recipes call. Each checks what can be told without looking.
+
+Knows nothing of how a source is resolved, fetched or placed; errors say where in the recipe a word stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+from reprobuild.derivation.steps import (
+    Apt,
+    Dockerfile,
+    Files,
+    Gdrive,
+    Git,
+    Hub,
+    Oci,
+    Run,
+    Url,
+    Wheels,
+)
+from reprobuild.derivation.where import Where
+from reprobuild.errors import RecipeError
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}T\d{6}Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=\S+)?")
+_SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+def files(source: str, *, to: str, mode: int | None = None, uid: int = 0, gid: int = 0) -> Files:
+    """Place files of the recipe's own folder.
+
+    ``source``: a file, or a folder whose contents go into ``to``; ``to``: an absolute path in the
+    image (with a trailing slash: the folder that gets the file by its name); ``mode``: permission
+    bits for the files. Raises RecipeError for paths that make no sense.
+    """
+    where = Where.caller()
+    if source.startswith("/") or ".." in source.split("/"):
+        raise RecipeError(
+            f"{where}: files({source!r}) leads outside the recipe's folder",
+            "name a path inside the recipe's folder, or copy the files there",
+        )
+    return Files(
+        source=source, to=path_inside(to, where), mode=_mode(mode, where), uid=uid, gid=gid, where=where
+    )
+
+
+def url(
+    url: str,
+    *,
+    to: str,
+    sha256: str = "",
+    unpack: bool = False,
+    strip: int = 0,
+    mode: int | None = None,
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
+) -> Url:
+    """Fetch one file and place it, or what is in it.
+
+    ``to``: an absolute path (with a trailing slash: the folder that gets the file by the last part
+    of its URL; with ``unpack``: the folder that gets the archive's contents); ``sha256``: 64 hex
+    digits that the bytes must have; ``unpack``: take the file as tar (plain, gz, bz2, xz, zst) or
+    zip; ``strip``: leading path components dropped from its names. Raises RecipeError.
+    """
+    where = Where.caller()
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https", "file") or (parts.scheme != "file" and not parts.hostname):
+        raise RecipeError(f"{where}: url({url!r}): not an http, https or file address")
+    if parts.username or parts.password:
+        raise RecipeError(
+            f"{where}: url() holds a user name or password, which would be kept in the lock",
+            "put credentials into ~/.netrc",
+        )
+    _check_sha256(sha256, where)
+    if strip < 0 or (strip and not unpack):
+        raise RecipeError(f"{where}: strip={strip} makes sense only as a count, with unpack=True")
+    if unpack and mode is not None:
+        raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
+    return Url(
+        url=url,
+        to=path_inside(to, where),
+        sha256=sha256,
+        unpack=unpack,
+        strip=strip,
+        mode=_mode(mode, where),
+        mirrors=tuple(mirrors),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
+    )
+
+
+def apt(
+    suite: str,
+    *packages: str,
+    components: tuple[str, ...] | list[str] | str = ("main",),
+    arch: str = "",
+    as_of: str = "",
+    configure: bool = False,
+    mirrors: tuple[str, ...] | list[str] = (),
+) -> Apt:
+    """Place Debian packages, with what they depend on.
+
+    ``suite``: a codename (``bookworm``); ``packages``: names, or ``name=version``; ``components``:
+    parts of the archive; ``arch``: Debian's name of an architecture, by default the platform's;
+    ``as_of``: a day or a moment of the snapshot archive. Raises RecipeError.
+    """
+    where = Where.caller()
+    if not packages:
+        raise RecipeError(f"{where}: apt({suite!r}) names no package")
+    if not _SUITE.fullmatch(suite):
+        raise RecipeError(f"{where}: apt({suite!r}, …): the first argument is a suite, like 'bookworm'")
+    for package in packages:
+        if not _PACKAGE.fullmatch(package):
+            raise RecipeError(f"{where}: apt(…, {package!r}): not the name of a Debian package")
+    _check_day(as_of, where)
+    parts = (components,) if isinstance(components, str) else tuple(components)
+    return Apt(
+        suite=suite,
+        packages=tuple(sorted(set(packages))),
+        components=parts,
+        arch=arch,
+        as_of=as_of,
+        configure=configure,
+        mirrors=tuple(mirrors),
+        where=where,
+    )
+
+
+def wheels(*requirements: str, python: str = "", as_of: str = "", build: bool = False) -> Wheels:
+    """Place Python packages, as wheels, with what they depend on.
+
+    ``requirements``: PEP 508 texts; ``python``: the image's version (``3.11``), by default that of
+    the tree below; ``as_of``: versions as the index stood on that day. Raises RecipeError.
+    """
+    where = Where.caller()
+    if not requirements:
+        raise RecipeError(f"{where}: wheels() names no requirement")
+    for requirement in requirements:
+        if requirement.startswith("-") or "\n" in requirement or not requirement.strip():
+            raise RecipeError(f"{where}: wheels({requirement!r}): not a requirement")
+    if python and not re.fullmatch(r"3\.\d+", python):
+        raise RecipeError(f"{where}: python={python!r}: a version like '3.11' is needed")
+    _check_day(as_of, where)
+    return Wheels(
+        requirements=tuple(sorted(set(requirements))), python=python, as_of=as_of, build=build, where=where
+    )
+
+
+def run(
+    command: str | list[str] | tuple[str, ...],
+    *,
+    env: Mapping[str, str] | None = None,
+    network: Literal["", "recorded"] = "",
+    owners: bool = False,
+    threads: int = 1,
+    workdir: str = "",
+) -> Run:
+    """Run a command in the tree so far; what it changes is the step's layer.
+
+    ``command``: a text for ``/bin/sh -c``, or an argument list; ``env``: variables beside the
+    image's; ``network``: nothing, or ``"recorded"``; ``owners``: a range of uids, so that
+    ``chown`` counts; ``threads``: what numeric libraries are told. Raises RecipeError.
+    """
+    where = Where.caller()
+    argv = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
+    if not all(isinstance(part, str) and part and "\0" not in part for part in argv):
+        raise RecipeError(f"{where}: run() needs a command")
+    if network not in ("", "recorded"):
+        raise RecipeError(f"{where}: network={network!r}: only 'recorded' is known")
+    return Run(
+        command=argv,
+        env=checked_environment(env, where),
+        network=network,
+        owners=owners,
+        threads=threads,
+        workdir=workdir and path_inside(workdir, where),
+        where=where,
+    )
+
+
+def oci(reference: str) -> Oci:
+    """Begin with a base image: ``oci("python:3.7-slim")``."""
+    return Oci(reference=reference, where=Where.caller())
+
+
+def git(url: str, commit: str, *, to: str, submodules: bool = False, lfs: bool = False) -> Git:
+    """Place the files of a commit (40 hex digits) of a git repository. Raises RecipeError."""
+    where = Where.caller()
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", "git rev-parse HEAD gives one")
+    return Git(url=url, commit=commit, to=path_inside(to, where), submodules=submodules, lfs=lfs, where=where)
+
+
+def gdrive(file_id: str, *, to: str, sha256: str = "", unpack: bool = False, strip: int = 0) -> Gdrive:
+    """Place a file of Google Drive by its id. Raises RecipeError."""
+    where = Where.caller()
+    _check_sha256(sha256, where)
+    return Gdrive(
+        file_id=file_id, to=path_inside(to, where), sha256=sha256, unpack=unpack, strip=strip, where=where
+    )
+
+
+def hub(
+    repository: str,
+    *,
+    revision: str,
+    files: tuple[str, ...] | list[str] = (),
+    layout: str = "huggingface",
+    to: str = "",
+) -> Hub:
+    """Place files of a model hub's repository in the layout that a library looks for."""
+    return Hub(
+        repository=repository,
+        revision=revision,
+        files=tuple(files),
+        layout=layout,
+        to=to,
+        where=Where.caller(),
+    )
+
+
+def dockerfile(path: str, *, args: Mapping[str, str] | None = None) -> Dockerfile:
+    """Take the steps of a Dockerfile."""
+    return Dockerfile(path=path, args=dict(args or {}), where=Where.caller())
+
+
+def path_inside(path: str, where: Where) -> str:
+    """Give an absolute path of the image as it was written. Raises RecipeError for any other text."""
+    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise RecipeError(f"{where}: {path!r} is no absolute path in the image")
+    return path
+
+
+def checked_environment(env: Mapping[str, str] | None, where: Where) -> dict[str, str]:
+    """Give variables that a process can have. Raises RecipeError, naming one that none can."""
+    for name, value in (env or {}).items():
+        fits = isinstance(name, str) and isinstance(value, str) and "\0" not in name + value
+        if not fits or not name or "=" in name:
+            raise RecipeError(f"{where}: env={{{name!r}: {value!r}}}: no process can have such a variable")
+    return dict(env or {})
+
+
+def _mode(mode: int | None, where: Where) -> int | None:
+    if mode is not None and not 0 <= mode <= 0o7777:
+        raise RecipeError(f"{where}: mode={mode!r}: permission bits like 0o755 are needed")
+    return mode
+
+
+def _check_sha256(sha256: str, where: Where) -> None:
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise RecipeError(f"{where}: sha256={sha256!r}: 64 lower-case hex digits are needed")
+
+
+def _check_day(as_of: str, where: Where) -> None:
+    if as_of and not _DAY.fullmatch(as_of):
+        raise RecipeError(f"{where}: as_of={as_of!r}: a day like '2024-01-31' is needed")
