@@ -7,13 +7,11 @@ scope), or the whole call (batch scope).
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any, BinaryIO, Literal, cast, get_args
-
-import orjson
+from typing import Any, Literal, get_args
 
 from reprobuild.errors import OutsideError, ReprobuildError, UsageError
 from reprobuild.events import ItemsProgressed, Note, Tell, Warned
@@ -29,6 +27,7 @@ from reprobuild.predict.parameters import (
 )
 from reprobuild.predict.runner import NO_LIMITS, Batch, Limits, check_built, run_batch
 from reprobuild.predict.sealed import provenance
+from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
 from reprobuild.value import NOTHING, Value
@@ -37,8 +36,6 @@ CacheMode = Literal["use", "refresh", "off"]
 """``use``: answer from the cache, and keep what is computed; ``refresh``: compute all, and keep it;
 ``off``: neither read nor write."""
 
-SPOOL_SIZE = 16 << 20
-"""Bytes kept in memory before a file in the store takes them."""
 STORE_COUNT = 32768
 """Predictions kept in one transaction: a thousand keys touch a thousand pages of the index, in whatever
 number they come, so that few large transactions write far less than many small ones."""
@@ -178,8 +175,8 @@ class Call:
         keys: Sequence[bytes],
         known: Mapping[bytes, bytes],
         misses: _Misses,
-        answers: IO[bytes],
-        pending: IO[bytes],
+        answers: Spool,
+        pending: Spool,
         staged: StagedFiles | None,
     ) -> None:
         """Write the answers that are known, and an empty line for each that is not."""
@@ -198,7 +195,7 @@ class Call:
                 misses.places.append(position)
                 asked += (record, b"\n")
                 if staged is not None:
-                    misses.files.update(staged.needed(orjson.loads(record)))
+                    misses.files.update(staged.needed(json.loads(record)))
             misses.order.append(index)
         answers.write(b"".join(lines))
         pending.write(b"".join(asked))
@@ -213,7 +210,7 @@ class Call:
             self._tell(Warned(f"outputs of {self._tag} are not kept: {error.message}", error.hint))
 
     def _keep_items(
-        self, cache: PredictionCache, misses: _Misses, computed: IO[bytes], label: Callable[[int], str]
+        self, cache: PredictionCache, misses: _Misses, computed: Spool, label: Callable[[int], str]
     ) -> None:
         changed: list[int] = []
         computed.seek(0)
@@ -240,7 +237,7 @@ class Call:
                 self.count += len(records)
                 if staged is not None:
                     for record in records:
-                        files.update(staged.needed(orjson.loads(record)))
+                        files.update(staged.needed(json.loads(record)))
             if not self.count:
                 return
             key = key_maker.digest()
@@ -253,7 +250,7 @@ class Call:
             self._keep(lambda cache: self._keep_batch(cache, key, computed))
             yield from _blocks(computed)
 
-    def _keep_batch(self, cache: PredictionCache, key: bytes, computed: IO[bytes]) -> None:
+    def _keep_batch(self, cache: PredictionCache, key: bytes, computed: Spool) -> None:
         computed.seek(0)
         output = computed.read()
         before = {} if self._reads else cache.get_many([key]).outputs
@@ -277,7 +274,7 @@ class Call:
             )
         return found.outputs
 
-    def _compute(self, batch: Batch, computed: IO[bytes]) -> array[int]:
+    def _compute(self, batch: Batch, computed: Spool) -> array[int]:
         """Run the predictor; give where each output ends in ``computed``."""
         ends = array("Q")
         end = 0
@@ -300,8 +297,8 @@ class Call:
             more = f" and {count - len(named)} more" if count > len(named) else ""
             self._tell(Note(f"the output differs from the one that was kept: {', '.join(named)}{more}"))
 
-    def _spool(self) -> BinaryIO:
-        return cast(BinaryIO, SpooledTemporaryFile(SPOOL_SIZE, dir=self._spools))
+    def _spool(self) -> Spool:
+        return Spool(self._spools)
 
 
 class _Misses:
@@ -331,15 +328,13 @@ def _parts(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, b
         yield part
 
 
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+def _blocks(file: Spool) -> Iterator[bytes]:
     file.seek(0)
     while block := file.read(1 << 20):
         yield block
 
 
-def _merged(
-    answers: IO[bytes], computed: IO[bytes], ends: Sequence[int], order: Iterable[int]
-) -> Iterator[bytes]:
+def _merged(answers: Spool, computed: Spool, ends: Sequence[int], order: Iterable[int]) -> Iterator[bytes]:
     """Put computed outputs where the answers have empty lines; seek only where a record repeats."""
     answers.seek(0)
     computed.seek(0)

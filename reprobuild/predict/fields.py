@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from reprobuild.canonical import LARGEST_INTEGER, NotCanonicalError, canonical
 
 Json = Any
@@ -26,8 +24,8 @@ _WORDS = {
     float: "a number",
     type(None): "null",
 }
-_SEPARATOR = orjson.Fragment(b"\n")
-"""Written between records when many are encoded at once: no JSON text of orjson's holds a raw newline."""
+FEW = 64
+"""Records up to which each is written by itself: for fewer, orjson takes longer to import than it spares."""
 
 
 class Unfit(ValueError):  # noqa: N818
@@ -59,13 +57,16 @@ class Fields:
     def encode(self, records: Sequence[Json]) -> list[bytes]:
         """Check records and give the canonical form of each, without line ends.
 
-        Where a record holds nothing but texts, booleans, integers and plain fractions, orjson's
+        Where one of many records holds nothing but texts, booleans, integers and plain fractions, orjson's
         sorted form is the canonical one, and all of those are written by one call; the rest goes
         through ``canonical``. Raises Unfit for the first record that does not fit.
         """
-        if not records:
-            return []
-        mixed: list[Any] = [_SEPARATOR] * (2 * len(records))
+        if len(records) <= FEW:
+            return [self._encode_slowly(record, index) for index, record in enumerate(records)]
+        import orjson
+
+        # Between records stands what no JSON text of orjson's holds: a raw newline.
+        mixed: list[Any] = [orjson.Fragment(b"\n")] * (2 * len(records))
         mixed[::2] = records
         texts, others, count = self._texts, self._others, self._count
         for index, record in enumerate(records):

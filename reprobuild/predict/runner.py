@@ -7,7 +7,6 @@ them checked, or an error that says which is missing, extra or malformed.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from reprobuild.events import OutputLine, Tell, Warned
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.parameters import CPU, fill_command
 from reprobuild.predict.records import read_chunks
+from reprobuild.predict.spool import Spool
 from reprobuild.predict.target import Target
 from reprobuild.tree import NORMAL_TIME
 from reprobuild.value import Value
@@ -47,7 +47,7 @@ NO_LIMITS = Limits()
 class Batch(Value):
     """Records for one run of a command."""
 
-    records: BinaryIO
+    records: Spool
     """Canonical JSON Lines, to be read from the start."""
     count: int
     files: Mapping[str, Path]
@@ -120,7 +120,8 @@ def _stage(folder: Path, batch: Batch, owner: int) -> None:
     folder.mkdir(mode=0o755)
     with open(folder / "input.jsonl", "xb") as file:
         batch.records.seek(0)
-        shutil.copyfileobj(batch.records, file, 1 << 20)
+        while block := batch.records.read(1 << 20):
+            file.write(block)
     made = [folder / "input.jsonl"]
     if batch.files:
         files = folder / "files"
@@ -137,6 +138,8 @@ def _stage(folder: Path, batch: Batch, owner: int) -> None:
 
 
 def _copy_checked(source: Path, copy: Path, expected: str) -> None:
+    import shutil
+
     from reprobuild.digest import Digest
 
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +15,22 @@ from hypothesis import strategies as st
 
 from reprobuild.canonical import canonical
 from reprobuild.errors import InputError
+from reprobuild.predict import fields as fields_module
+from reprobuild.predict import records as records_module
 from reprobuild.predict.fields import Fields, Unfit
 from reprobuild.predict.records import CHUNK_COUNT, CHUNK_SIZE, encode_records, parse_strictly, read_chunks
 
 TEXT = Fields({"text": "str"})
+
+
+@pytest.fixture(scope="module", autouse=True, params=[None, 0], ids=["few", "many"])
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds for few records, which are read one by one, and for many, read at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is not None:
+            patch.setattr(fields_module, "FEW", request.param)
+            patch.setattr(records_module, "FEW", request.param)
+        yield
 
 
 def refuse(line: int, reason: str) -> InputError:
