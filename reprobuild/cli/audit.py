@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +66,21 @@ def _finding(
 
 
 def _store(project: Project, *, repair: bool, deep: bool) -> Iterator[dict[str, Any]]:
-    from reprobuild.build.audit import audit_images
     from reprobuild.store.audit import audit, set_aside
 
-    for one in [*audit(project.store, tell=project.tell), *audit_images(project.store, deep=deep)]:
+    # While other processes hash, this one has time to import what comes after.
+    threading.Thread(target=_import_the_rest, daemon=True).start()
+    found = list(audit(project.store, tell=project.tell))
+    from reprobuild.build.audit import audit_images
+
+    for one in [*found, *audit_images(project.store, deep=deep)]:
         mended = repair and set_aside(project.store, one)
         yield _finding(one.kind, one.what, one.where, one.problem, one.hint, mended=mended)
+
+
+def _import_the_rest() -> None:
+    for name in ("reprobuild.build.audit", "reprobuild.predict.audit"):
+        importlib.import_module(name)
 
 
 def _locks(project: Project, names: tuple[str, ...], *, everything: bool) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ import sys
 
 SMALL = 256 * 1024
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_buffer = bytearray(SMALL)
+_buffer = bytearray(1024 * 1024)
 _view = memoryview(_buffer)
 
 Expected = tuple[int, int, int]
