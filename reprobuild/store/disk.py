@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FEW = 4
 """Up to so many files, syncing each is cheaper than syncing the whole file system."""
 
-_FREE = "free some space, run `reprobuild gc`, or choose another disk with --store DIR"
+_FREE = "free some space, run `reprobuild gc --grace 0`, or choose another disk with --store DIR"
 _HINTS = {
     errno.ENOSPC: ("no space is left", _FREE),
     errno.EDQUOT: ("the quota is used up", _FREE),
