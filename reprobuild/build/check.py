@@ -22,7 +22,7 @@ from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, read_layers, recall_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.project import Project
-from reprobuild.build.realize import keep, realise
+from reprobuild.build.realize import build_image, keep
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import Note
@@ -60,7 +60,7 @@ def check(
     whatever either build raises.
     """
     derived = derive_recipe(project, name, options or {}, trust=trust)
-    first = realise(project, derived)
+    first = build_image(project, derived)
     check_outputs(project.store, derived, first)
     keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
     with _second_store(project, derived) as store:

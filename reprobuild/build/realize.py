@@ -83,11 +83,11 @@ def realize(
     BuildFailedError, RefusedFetchError, and CheckFailedError where the image is not the lock's.
     """
     derived = derive_recipe(project, name, options or {}, trust=trust)
-    realised = realise(project, derived)
+    realised = build_image(project, derived)
     check_outputs(project.store, derived, realised)
     keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
     if realised.is_reused and recall_image(project.store, derived.derivation.input_hash) is None:
-        realised = realise(project, derived)  # gc took it before it was kept
+        realised = build_image(project, derived)  # gc took it before it was kept
     return realised
 
 
@@ -99,7 +99,7 @@ def keep(store: Store, name: str, input_hash: Digest, lock: Lock, why: str) -> N
     store.roots.set(name, [input_hash, *(key for key in before if key in locked - {input_hash})], why)
 
 
-def realise(project: Project, derived: Derived, *, told: int = 0) -> Realised:
+def build_image(project: Project, derived: Derived, *, told: int = 0) -> Realised:
     """Build a derivation's image if it is not in the store yet.
 
     ``told``: how many of its first steps somebody has told of already.

@@ -15,7 +15,7 @@ from reprobuild.build.derive import Derived, derived_step, join, lock_of
 from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.image import Realised
 from reprobuild.build.project import Project
-from reprobuild.build.realize import Growth, keep, realise
+from reprobuild.build.realize import Growth, build_image, keep
 from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER
 from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
@@ -76,7 +76,7 @@ def _lock(
 
     pins = list(_walk(project, evaluated, _kept_or_resolved(project, evaluated, kept)))
     derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
-    realised = realise(project, derived, told=_last_source(evaluated))
+    realised = build_image(project, derived, told=_last_source(evaluated))
     for note in _notes(project, realised):
         project.tell(Note(note))
     after = _joined(project, evaluated, before, derived, realised, trust=trust)

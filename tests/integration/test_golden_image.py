@@ -18,7 +18,7 @@ from reprobuild.build.derive import Derived, join
 from reprobuild.build.evaluate import Evaluated
 from reprobuild.build.plan import make_plan
 from reprobuild.build.project import Project
-from reprobuild.build.realize import realise
+from reprobuild.build.realize import build_image
 from reprobuild.derivation.derive import ASSEMBLER
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.pins import Pin
@@ -110,7 +110,7 @@ def derive(folder: Path) -> Derived:
 
 
 def test_a_fixed_recipe_comes_to_the_image_that_it_always_came_to(project: Project, tmp_path: Path) -> None:
-    made = realise(project, derive(tmp_path / "recipe"))
+    made = build_image(project, derive(tmp_path / "recipe"))
     assert_golden(
         "image",
         {
@@ -142,7 +142,7 @@ def test_a_plan_is_what_is_then_done(project: Project, tmp_path: Path) -> None:
         "fetch": fetch,
         "fetch_bytes": len(WEIGHTS) + len(ARCHIVE),
     }
-    made = realise(project, derived)
+    made = build_image(project, derived)
     assert made.fetched_bytes == before["fetch_bytes"]
     after = make_plan(project, derived)
     assert after.is_done
@@ -159,4 +159,4 @@ def test_a_plan_is_what_is_then_done(project: Project, tmp_path: Path) -> None:
     partly = make_plan(project, derived).to_json()
     assert [step["action"] for step in partly["steps"]] == ["reuse", "build", *["build unless equal"] * 2]
     assert partly["fetch"] == fetch[:1]
-    assert realise(project, derived).image_id == made.image_id
+    assert build_image(project, derived).image_id == made.image_id
