@@ -17,7 +17,7 @@ from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
-from reprobuild.tree import Layer, Tree, apply
+from reprobuild.tree import Layer
 from reprobuild.value import Value, replace
 
 if TYPE_CHECKING:
@@ -96,14 +96,6 @@ class Realised(Value):
 def read_layers(store: Store, realised: Realised) -> list[Layer]:
     """Give an image's layers, lowest first."""
     return [Layer.parse(store.blobs.read(layer.listing)) for layer in realised.layers]
-
-
-def read_tree(store: Store, realised: Realised) -> Tree:
-    """Give an image's whole tree."""
-    tree = Tree()
-    for layer in read_layers(store, realised):
-        tree = apply(tree, layer)
-    return tree
 
 
 @contextmanager

@@ -92,10 +92,6 @@ class Partial:
         self.size = 0
         self._notes.unlink(missing_ok=True)
 
-    def read_head(self, size: int) -> bytes:
-        """Give the first bytes."""
-        return os.pread(self._file.fileno(), size, 0)
-
     @property
     def _notes(self) -> Path:
         return self.path.with_name(self.path.name + ".json")

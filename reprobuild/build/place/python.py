@@ -39,11 +39,6 @@ class Python:
         """Give what placing wheels depends on, as a step's facts."""
         return asdict(self)
 
-    @classmethod
-    def from_facts(cls, facts: dict[str, str]) -> Python:
-        """Take what ``facts`` gave."""
-        return cls(**facts)
-
     @property
     def number(self) -> tuple[int, int]:
         """The version as numbers, for comparing."""
