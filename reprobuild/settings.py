@@ -23,6 +23,8 @@ class Settings:
     """Where things are and how work is done; part of no hash."""
 
     __slots__ = (
+        "allow_private",
+        "connect_to",
         "debian_mirrors",
         "engine",
         "jobs",
@@ -32,8 +34,17 @@ class Settings:
         "recipes",
         "scratch",
         "store",
+        "strict_network",
     )
 
+    allow_private: tuple[str, ...]
+    """Hosts that may be asked although their addresses are not public: names or addresses as a recipe or a
+    recorded command writes them; ``*``: all."""
+    connect_to: tuple[str, ...]
+    """Where to connect instead, for stand-ins and inner networks: ``host:port:address:port``, as curl's
+    ``--connect-to`` has it; the name stays what certificates and credentials are for."""
+    strict_network: bool
+    """Whether a refused attempt is a failure although the command coped."""
     store: str
     """The store's folder, absolute."""
     recipes: tuple[str, ...]
@@ -100,6 +111,9 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "offline": False,
         "jobs": 8,
         "debian_mirrors": (),
+        "allow_private": (),
+        "connect_to": (),
+        "strict_network": False,
         "python_index": "",
         "scratch": "",
     }
@@ -136,10 +150,12 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name in ("store", "recipes", "engine", "python_index", "scratch"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split(os.pathsep) if name == "recipes" else value
-    if value := environment.get("REPROBUILD_DEBIAN_MIRRORS"):
-        found["debian_mirrors"] = value.split()
-    if value := environment.get("REPROBUILD_OFFLINE"):
-        found["offline"] = value.lower() not in ("0", "false", "no", "off")
+    for name in ("debian_mirrors", "allow_private", "connect_to"):
+        if value := environment.get("REPROBUILD_" + name.upper()):
+            found[name] = value.split()
+    for name in ("offline", "strict_network"):
+        if value := environment.get("REPROBUILD_" + name.upper()):
+            found[name] = value.lower() not in ("0", "false", "no", "off")
     if value := environment.get("REPROBUILD_JOBS"):
         try:
             found["jobs"] = int(value)

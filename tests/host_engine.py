@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
 from reprobuild.predict.key import run_id
 from reprobuild.predict.target import Target
 from reprobuild.store.checkouts import Checkout
@@ -40,6 +40,7 @@ class HostEngine:
         checkout: Checkout,
         command: Command,
         *,
+        gateway: Gateway | None = None,
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,

@@ -125,13 +125,13 @@ FOUND = ("url", "path", "date")
 
 
 def _pin_from_json(value: Mapping[str, Any]) -> Pin:
-    rest = {name: str(item) for name, item in value.items() if name not in ("name", "size", "sha256")}
+    rest = {name: item for name, item in value.items() if name not in ("name", "size", "sha256")}
     return Pin(
         name=str(value["name"]),
         size=int(value["size"]),
         sha256=Digest(value["sha256"]),
         hashed={name: item for name, item in rest.items() if name not in FOUND},
-        found={name: item for name, item in rest.items() if name in FOUND},
+        found={name: str(item) for name, item in rest.items() if name in FOUND},
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 
 
@@ -24,7 +25,7 @@ class Pin:
     size: int
     """Bytes."""
     sha256: Digest
-    hashed: Mapping[str, str] = field(default_factory=dict)
+    hashed: Mapping[str, Json] = field(default_factory=dict)
     """What the kind adds and what placing depends on: ``package``, ``version``, ``arch``."""
     found: Mapping[str, str] = field(default_factory=dict)
     """What the kind adds to find the bytes again: ``url``, ``path``, ``date``. In no hash."""

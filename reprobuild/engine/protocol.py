@@ -5,7 +5,7 @@ Knows nothing of recipes, steps or predictors, nor of how any engine isolates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,6 +15,8 @@ from reprobuild.value import NOTHING, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+
     from reprobuild.store.checkouts import Checkout
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -85,6 +87,40 @@ class Result(Value):
     are named, the lines that show it."""
 
 
+class Door(Value):
+    """The sockets at which everything arrives that is sent inside a sandbox, whatever its address.
+
+    ``getsockname`` of an accepted connection tells the address that was wanted.
+    """
+
+    listeners: Sequence[socket.socket]
+    """Listening TCP sockets, IPv4 and IPv6, of the ports 53, 80, 443 and those that the gateway names."""
+    datagrams: Sequence[socket.socket]
+    """UDP sockets of port 53."""
+    program: Callable[[socket.socket], str]
+    """Tells which program inside holds the other end of an accepted connection: ``python3 run.py``; ``""``
+    where that can't be told."""
+
+
+class Gateway(Protocol):
+    """Answers all that a command does on its network (DESIGN section 9); serves one command."""
+
+    ports: Sequence[int]
+    """TCP ports that are served beside 53, 80 and 443."""
+    certificate: bytes
+    """The authority that is to be trusted inside, as PEM; empty: none."""
+    env: Mapping[str, str]
+    """Variables for the command beside those that make programs trust the authority."""
+    files: Mapping[str, bytes]
+    """Files on top of the tree, never part of a layer: path without leading slash → content."""
+
+    def attend(self, door: Door) -> None:
+        """Begin to serve, once something has arrived; returns at once. The sockets are the gateway's then."""
+
+    def close(self) -> None:
+        """Stop: everything inside has ended. Called once, also where nothing ever arrived."""
+
+
 class Isolation(Value):
     """What an engine can promise on this machine."""
 
@@ -98,7 +134,7 @@ class Isolation(Value):
 
 
 class Engine(Protocol):
-    """Runs commands on trees, without network."""
+    """Runs commands on trees, with no other network than a gateway."""
 
     name: str
 
@@ -110,13 +146,15 @@ class Engine(Protocol):
         checkout: Checkout,
         command: Command,
         *,
+        gateway: Gateway | None = None,
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
     ) -> Result:
         """Run a command on a laid-out tree; give what it did to ``capture`` when it has ended.
 
-        ``output`` gets each line as it comes (with its line end). A command that fails is a Result,
-        not an error. Raises EngineError where the sandbox itself cannot be made, and
-        KeyboardInterrupt after everything inside has ended.
+        ``gateway``: what answers on the network inside, closed here; None: nothing does. ``output`` gets
+        each line as it comes (with its line end). A command that fails is a Result, not an error. Raises
+        EngineError where the sandbox itself cannot be made, and KeyboardInterrupt after everything
+        inside has ended.
         """

@@ -26,7 +26,15 @@ from reprobuild.engine.launcher import Sandbox, StageDeniedError
 from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import MemoryLimit
-from reprobuild.engine.protocol import ENVIRONMENT, Capture, Command, Isolation, Result, thread_environment
+from reprobuild.engine.protocol import (
+    ENVIRONMENT,
+    Capture,
+    Command,
+    Gateway,
+    Isolation,
+    Result,
+    thread_environment,
+)
 from reprobuild.engine.refusals import Refusals
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError, NotBuiltError
@@ -66,6 +74,7 @@ class SandboxEngine:
         checkout: Checkout,
         command: Command,
         *,
+        gateway: Gateway | None = None,
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,

@@ -11,7 +11,7 @@ import pytest
 
 from reprobuild.build import bytecode
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
 from reprobuild.errors import BuildFailedError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
@@ -39,6 +39,7 @@ class OwnPython:
         checkout: Checkout,
         command: Command,
         *,
+        gateway: Gateway | None = None,
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
