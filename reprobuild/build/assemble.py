@@ -17,8 +17,9 @@ from reprobuild.build.project import Project
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
 from reprobuild.derivation.predictors import Json
-from reprobuild.derivation.recipe import Image, Recipe
+from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Apt, Files, Run, Wheels
+from reprobuild.derivation.world import World
 from reprobuild.digest import Digest
 from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result, thread_environment
@@ -51,18 +52,21 @@ class Assembler:
         self._project = project
         self._recipe = recipe.name
         self._sets = recipe.sets
-        self._world = recipe.image
+        self._steps = recipe.image.steps
         self._folder = folder
 
     @property
     def _store(self) -> Store:
         return self._project.store
 
-    def recall(self, derived: DerivedStep, tree: Tree) -> Made | None:
-        """Give what a step came to before, if everything of it is still in the store. No effects."""
+    def recall(self, derived: DerivedStep, tree: Tree, world: World) -> Made | None:
+        """Give what a step came to before, if everything of it is still in the store. No effects.
+
+        ``world``: that of the steps before it.
+        """
         step = derived.step
         if isinstance(step, Run):
-            key = self._run_key(derived, tree)
+            key = self._run_key(derived, tree, world)
             layer = self._recall_layer(key)
             return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
         entries = self._recall_placed(derived, tree)
@@ -79,16 +83,16 @@ class Assembler:
             records.append(key)
         return Made(difference(tree, placed), placed, True, tuple(records))
 
-    def make(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Made:
-        """Make a step's layer on a tree, which the layers ``below`` make.
+    def make(self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer]) -> Made:
+        """Make a step's layer on a tree, which the layers ``below`` make, in the world before it.
 
         Everything that the step pins is in the store. Raises BuildFailedError, RefusedFetchError,
         CheckFailedError for pinned bytes that are not what they should be, EngineError.
         """
         step = derived.step
         if isinstance(step, Run):
-            key = self._run_key(derived, tree)
-            layer = self._run(derived, tree, below)
+            key = self._run_key(derived, tree, world)
+            layer = self._run(derived, tree, world, below)
             return Made(layer, apply(tree, layer), False, (key,))
         entries = self._place(derived, tree)
         placed = without_stale(tree, overlay(tree, entries))
@@ -155,26 +159,26 @@ class Assembler:
 
     # Running: a function of the whole tree below and the command.
 
-    def _run_key(self, derived: DerivedStep, tree: Tree) -> Digest:
+    def _run_key(self, derived: DerivedStep, tree: Tree, world: World) -> Digest:
         return canonical_digest(
             {
                 "run": ASSEMBLER,
                 "tree": str(tree.digest),
                 "step": dict(derived.value),
-                "env": dict(self._world.env),
-                "workdir": self._world.workdir,
+                "env": dict(world.env),
+                "workdir": world.workdir,
             }
         )
 
-    def _run(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Layer:
+    def _run(self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer]) -> Layer:
         step = derived.step
         assert isinstance(step, Run)
-        key = self._run_key(derived, tree)
+        key = self._run_key(derived, tree, world)
         with self._store.lock(f"make-{key.hex}"):
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
-                command = run_command(step, self._world)
+                command = run_command(step, world)
                 if problem := obstacle(checkout, command):
                     raise BuildFailedError(
                         f"{self._recipe}: {step.where}: {step.title}: {problem} in the tree before this step",
@@ -215,7 +219,7 @@ class Assembler:
                 f"the command ended with exit code {result.exit_code}:\n{shown}",
                 "declare what it fetches: url(…), apt(…), wheels(…), before this step",
             )
-        number = self._world.steps.index(step) + 1
+        number = self._steps.index(step) + 1
         how = (
             "was stopped for its memory"
             if result.out_of_memory
@@ -249,8 +253,8 @@ class Assembler:
         group.record(key, {"kind": kind, "layer": str(listing), "blobs": [str(listing)], **more})
 
 
-def run_command(step: Run, world: Image) -> Command:
-    """Give the command of a ``run`` step as its image's world has it."""
+def run_command(step: Run, world: World) -> Command:
+    """Give the command of a ``run`` step in the world of the steps before it."""
     return Command(
         argv=step.command,
         env={**world.env, **thread_environment(step.threads), **step.env},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from reprobuild.build.evaluate import Evaluated, evaluate
@@ -18,6 +19,7 @@ from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Files, Step
+from reprobuild.derivation.world import World, world_of
 
 NAMESPACE = "reprobuild"
 """First part of local tags; a registry's namespace is named when publishing."""
@@ -33,6 +35,11 @@ class Derived:
     steps: tuple[DerivedStep, ...]
     derivation: Derivation
     platform: str
+
+    @cached_property
+    def world(self) -> World:
+        """What the image's commands find beside its files."""
+        return world_of(self.recipe.image, self.steps)
 
     @property
     def tag(self) -> str:

@@ -184,7 +184,7 @@ def write_image(
 
     recipe = derived.recipe
     predictors = predictors_to_json(recipe.image.predictors)
-    env = {**ENVIRONMENT, **recipe.image.env}
+    env = {**ENVIRONMENT, **derived.world.env}
     with store.transaction() as group:
         listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -197,7 +197,7 @@ def write_image(
             references,
             platform=derived.platform,
             env=env,
-            workdir=recipe.image.workdir,
+            workdir=derived.world.workdir,
             predictors=predictors,
         )
         config = group.add_bytes(image.config)
@@ -220,7 +220,7 @@ def write_image(
             "derivation": str(derivation),
             "layers": [reference.to_json() for reference in references],
             "env": env,
-            "workdir": recipe.image.workdir,
+            "workdir": derived.world.workdir,
             "predictors": predictors,
             "engine": engine,
             "isolation": isolation,

@@ -17,6 +17,7 @@ from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.tree import Tree
@@ -82,8 +83,9 @@ def make_plan(project: Project, derived: Derived) -> Plan:
         steps = [PlannedStep(one.step.title, "reuse") for one in derived.steps]
         return Plan(derived.recipe.name, derived.tag, derived.derivation.input_hash, tuple(steps), ())
     assembler = Assembler(project, derived.recipe, derived.folder)
-    for one in derived.steps:
-        made = None if tree is None else assembler.recall(one, tree)
+    for index, one in enumerate(derived.steps):
+        world = world_of(derived.recipe.image, derived.steps[:index])
+        made = None if tree is None else assembler.recall(one, tree, world)
         if made is not None:
             steps.append(PlannedStep(one.step.title, "reuse"))
             recalled.append(made)

@@ -20,6 +20,7 @@ from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
 from reprobuild.store.store import Store
@@ -50,22 +51,23 @@ class Growth:
         self._folder = folder
         self._recalled = recalled
         self._told = told
-        self._index = 0
+        self._steps: list[DerivedStep] = []
 
     def add(self, one: DerivedStep) -> Made:
         """Make the next step, or recall it; what it pins is fetched if it is needed and missing."""
-        self._index += 1
-        name, index, title = self._recipe.name, self._index, one.step.title
+        world = world_of(self._recipe.image, self._steps)
+        self._steps.append(one)
+        name, index, title = self._recipe.name, len(self._steps), one.step.title
         count = len(self._recipe.image.steps)
         tell = self._project.tell if index > self._told else ignore
         started = time.monotonic()
         known = index <= len(self._recalled)
-        made = self._recalled[index - 1] if known else self._assembler.recall(one, self.tree)
+        made = self._recalled[index - 1] if known else self._assembler.recall(one, self.tree, world)
         if made is None:
             fetch(self._project, missing_downloads(self._project, one, self._folder))
         tell(StepStarted(name, index, count, title))
         if made is None:
-            made = self._assembler.make(one, self.tree, self.layers)
+            made = self._assembler.make(one, self.tree, world, self.layers)
         status = "reused" if made.is_reused else "built"
         tell(StepFinished(name, index, count, title, status, time.monotonic() - started))
         self.tree = made.tree

@@ -11,8 +11,9 @@ from reprobuild.build.assemble import run_command
 from reprobuild.build.derive import Derived
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth
-from reprobuild.derivation.recipe import Image, Recipe
+from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Run
+from reprobuild.derivation.world import world_of
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import UsageError
 from reprobuild.tree import Layer
@@ -44,10 +45,13 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
     for one in derived.steps[: index - 1]:
         growth.add(one)
     step = derived.steps[index - 1].step
+    world = world_of(derived.recipe.image, derived.steps[: index - 1])
     return BeforeStep(
         step.title,
         tuple(growth.layers),
-        run_command(step, derived.recipe.image) if isinstance(step, Run) else _world(derived.recipe.image),
+        run_command(step, world)
+        if isinstance(step, Run)
+        else Command(argv=(), env=world.env, workdir=world.workdir),
     )
 
 
@@ -63,7 +67,3 @@ def find_step(recipe: Recipe, which: str) -> int:
     shown = "; ".join(f"{number}: {title}" for number, title in titles.items())
     problem = "several steps fit" if found else "no step fits"
     raise UsageError(f"{recipe.name}: {problem} {which!r}", f"its steps: {shown}")
-
-
-def _world(image: Image) -> Command:
-    return Command(argv=(), env=image.env, workdir=image.workdir)

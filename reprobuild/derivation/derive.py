@@ -17,6 +17,7 @@ from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Apt, Files, Run, Step, Url, Wheels
+from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
 from reprobuild.tree import Entry, Layer
@@ -128,13 +129,14 @@ def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platfor
             f"recipe.lock of {recipe.name} is for assembler {assembler}; this release has {ASSEMBLER}",
             f"write it anew: reprobuild lock {recipe.name}{recipe.sets}",
         )
+    world = world_of(recipe.image, steps)
     return Derivation(
         {
             "assembler": assembler,
             "platform": platform,
             "steps": [dict(step.value) for step in steps],
-            "env": dict(recipe.image.env),
-            "workdir": recipe.image.workdir,
+            "env": dict(world.env),
+            "workdir": world.workdir,
             "predictors": predictors_to_json(recipe.image.predictors),
         }
     )

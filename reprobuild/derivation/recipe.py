@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Step
+from reprobuild.derivation.steps import Oci, Step
 from reprobuild.derivation.where import Where
 from reprobuild.derivation.words import checked_environment, path_inside
 from reprobuild.errors import RecipeError
@@ -27,7 +27,8 @@ class Image:
 
     steps: tuple[Step, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    workdir: str = "/"
+    workdir: str = ""
+    """Empty: the base image's, or ``/``."""
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
 
 
@@ -57,12 +58,13 @@ class Recipe:
 def image(
     *steps: Step,
     env: Mapping[str, str] | None = None,
-    workdir: str = "/",
+    workdir: str = "",
     predictors: Mapping[str, Predictor] | None = None,
 ) -> Image:
     """Describe an image: steps in the order in which they are applied.
 
-    ``env``: variables of every command; ``workdir``: an absolute path in the image;
+    ``env``: variables of every command; ``workdir``: an absolute path in the image, by default that of
+    the base image, else ``/``;
     ``predictors``: name → predictor, ``default`` being what ``NAME`` alone means. Raises RecipeError.
     """
     where = Where.caller()
@@ -73,14 +75,19 @@ def image(
             )
     if not steps:
         raise RecipeError(f"{where}: image() has no step")
+    for step in steps[1:]:
+        if isinstance(step, Oci):
+            raise RecipeError(
+                f"{step.where}: {step.title}: a base image is what everything else is put on",
+                "make oci(…) the first step of image(…)",
+            )
     for name in predictors or {}:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise RecipeError(
                 f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
             )
-    return Image(
-        tuple(steps), checked_environment(env, where), path_inside(workdir, where), dict(predictors or {})
-    )
+    folder = path_inside(workdir, where) if workdir else ""
+    return Image(tuple(steps), checked_environment(env, where), folder, dict(predictors or {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
         *one.requirements, **_keywords(one, "requirements", "mirrors", *_FETCHED)
     ),
     "run": lambda one: words.run(one.command, **_keywords(one, "command")),
-    "oci": lambda one: words.oci(one.reference),
+    "oci": lambda one: words.oci(one.reference, **_keywords(one, "reference")),
     "git": lambda one: words.git(
         one.url, one.commit, **_keywords(one, "url", "commit", "mirrors", *_FETCHED)
     ),

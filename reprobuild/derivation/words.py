@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
+from reprobuild.derivation.image_reference import LocalReference, read_reference
 from reprobuild.derivation.steps import (
     Apt,
     Dockerfile,
@@ -185,9 +186,34 @@ def run(
     )
 
 
-def oci(reference: str) -> Oci:
-    """Begin with a base image: ``oci("python:3.7-slim")``."""
-    return Oci(reference=reference, where=Where.caller())
+def oci(
+    reference: str,
+    *,
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
+) -> Oci:
+    """Begin with a base image: ``oci("python:3.7-slim")``; it can be the first step alone.
+
+    ``reference``: as container engines write it, or ``oci-layout:PATH``, ``oci-archive:PATH``,
+    ``docker-archive:PATH`` in the recipe's folder; ``mirrors``: repositories that have the same image.
+    Raises RecipeError.
+    """
+    where = Where.caller()
+    for text in (reference, *mirrors):
+        try:
+            found = read_reference(text)
+        except ValueError as error:
+            raise RecipeError(f"{where}: oci({text!r}): {error}") from None
+        if text in mirrors and isinstance(found, LocalReference):
+            raise RecipeError(f"{where}: oci(…, mirrors=[{text!r}]): a mirror is a repository of a registry")
+    return Oci(
+        reference=reference,
+        mirrors=tuple(mirrors),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
+    )
 
 
 def git(url: str, commit: str, *, to: str, submodules: bool = False, lfs: bool = False) -> Git:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from reprobuild import apt, files, git, run, url, wheels
+from reprobuild import apt, files, git, oci, run, url, wheels
 from reprobuild.derivation.steps import Step
 from reprobuild.errors import RecipeError
 
@@ -37,6 +37,9 @@ from reprobuild.errors import RecipeError
         pytest.param(lambda: run("x", env={"A=B": "c"}), "no process", id="run-env-name"),
         pytest.param(lambda: run("x", env={"A": 1}), "no process", id="run-env-number"),  # type: ignore[dict-item]
         pytest.param(lambda: git("https://x/y", "main", to="/y"), "full commit", id="git-branch"),
+        pytest.param(lambda: oci("https://x/y"), "no scheme", id="oci-scheme"),
+        pytest.param(lambda: oci("oci-layout:/y"), "outside", id="oci-outside"),
+        pytest.param(lambda: oci("y", mirrors=["oci-layout:y"]), "repository of a registry", id="oci-mirror"),
     ],
 )
 def test_a_step_that_makes_no_sense_says_where(make: Callable[[], Step], problem: str) -> None:
