@@ -148,8 +148,11 @@ def run(command: Sequence[str], *, input: bytes | None = None, env: dict[str, st
 
 
 @contextmanager
-def nginx(folder: Path, root: Path, *, location: str = "") -> Iterator[str]:
-    """Serve a folder with nginx; give its address. ``location``: more settings, ``limit_rate 1m;``."""
+def nginx(folder: Path, root: Path, *, location: str = "", certificate: Path | None = None) -> Iterator[str]:
+    """Serve a folder with nginx; give its address. ``location``: more settings, ``limit_rate 1m;``.
+
+    ``certificate``: a PEM file with its key, for TLS.
+    """
     binary = program("nginx")
     port = free_port()
     kept = folder / "nginx"
@@ -157,11 +160,13 @@ def nginx(folder: Path, root: Path, *, location: str = "") -> Iterator[str]:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = " ".join(f"{kind}_temp_path {kept}/{kind};" for kind in kinds)
     user = "user root;" if os.geteuid() == 0 else ""
+    tls = f"ssl_certificate {certificate}; ssl_certificate_key {certificate};" if certificate else ""
     settings = kept / "nginx.conf"
     settings.write_text(
         f"daemon off; {user} pid {kept}/pid; error_log stderr; events {{}}\n"
         f"http {{ access_log {kept}/access.log; {paths}\n"
-        f"server {{ listen 127.0.0.1:{port}; root {root}; location / {{ {location} }} }} }}\n"
+        f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; {tls}\n"
+        f"root {root}; location / {{ {location} }} }} }}\n"
     )
 
     def is_up() -> bool:
@@ -170,4 +175,4 @@ def nginx(folder: Path, root: Path, *, location: str = "") -> Iterator[str]:
 
     command = [str(binary), "-p", str(kept), "-c", str(settings), "-e", "stderr"]
     with server("nginx", command, kept / "log", is_up):
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"

@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         if place == "files" and rest in index.files:
             self._answer(index.files[rest], "application/octet-stream")
         elif place == "simple" and (named := self._named(index, rest.strip("/"))):
-            self._answer(*(_json_page if index.is_json else _html_page)(index, rest.strip("/"), named))
+            self._answer(*(json_page if index.is_json else html_page)(index, rest.strip("/"), named))
         else:
             self.send_error(404)
 
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _json_page(index: Index, project: str, names: Sequence[str]) -> tuple[bytes, str]:
+def json_page(index: Index, project: str, names: Sequence[str]) -> tuple[bytes, str]:
     files = []
     for name in names:
         body = index.files[name]
@@ -163,7 +163,7 @@ def _json_page(index: Index, project: str, names: Sequence[str]) -> tuple[bytes,
     return json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json"
 
 
-def _html_page(index: Index, project: str, names: Sequence[str]) -> tuple[bytes, str]:
+def html_page(index: Index, project: str, names: Sequence[str]) -> tuple[bytes, str]:
     links = []
     for name in names:
         fragment = f"#sha256={Digest.of(index.files[name]).hex}" if index.has_digests else ""
