@@ -163,14 +163,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def certificate(folder: Path) -> Iterator[Path]:
-    """Make a certificate of 127.0.0.1 with its key, in one file that is also the authority to trust."""
+def certificate(folder: Path, names: str = "IP:127.0.0.1") -> Iterator[Path]:
+    """Make a certificate, of 127.0.0.1 or of ``names`` (``DNS:files.test``).
+
+    Its key is in the same file, which is also the authority to trust.
+    """
     openssl = program("openssl")
     path = folder / "server.pem"
     key = folder / "server.key"
     run(
         [str(openssl), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-subj", "/CN=test", "-addext", f"subjectAltName={names}",
          "-keyout", str(key), "-out", str(path)]
     )  # fmt: skip
     path.write_text(path.read_text() + key.read_text())

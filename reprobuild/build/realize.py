@@ -148,4 +148,5 @@ def fetch(project: Project, downloads: Sequence[Download]) -> None:
             tell=project.tell,
             offline=project.settings.offline,
             jobs=project.settings.jobs,
+            settings=project.settings,
         )

@@ -9,10 +9,14 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reprobuild.errors import OfflineError, UpstreamError
 from reprobuild.fetch.http import Http, UnreachableError, plain
 from reprobuild.fetch.transfer import persist, refusal
+
+if TYPE_CHECKING:
+    from reprobuild.settings import Settings
 
 LIMIT = 64 * 1024 * 1024
 """Bytes of a document unless its caller says otherwise."""
@@ -40,17 +44,19 @@ def get(
     known: Document | None = None,
     is_optional: bool = False,
     offline: bool = False,
+    settings: Settings | None = None,
 ) -> Document | None:
     """Fetch a document; give ``known`` itself where the server says that it has not changed.
 
     ``limit``: bytes it may have; ``headers``: an Accept, say; ``is_optional``: None for a document
-    that is not there (404, 410), instead of an error. Raises OfflineError where the network may
+    that is not there (404, 410), instead of an error; ``settings``: where connections may go, unless
+    ``http`` says so. Raises OfflineError where the network may
     not be used or is cut, UpstreamError for all else that goes wrong.
     """
     if offline:
         raise _offline(url, "this run may not use the network (--offline)")
     if http is None:
-        with Http(os.environ, connections=1) as own:
+        with Http(os.environ, connections=1, settings=settings) as own:
             return get(url, http=own, limit=limit, headers=headers, known=known, is_optional=is_optional)
     fields = dict(headers or {})
     if known is not None and known.etag:

@@ -29,6 +29,7 @@ from reprobuild.fetch.partial import Partial, Stopped
 if TYPE_CHECKING:
     from reprobuild.fetch.http import Http, Response
     from reprobuild.fetch.transfer import Arrived
+    from reprobuild.settings import Settings
     from reprobuild.store.store import Store
 
 PROGRESS_SECONDS = 0.1
@@ -50,6 +51,8 @@ class Download:
     """Its size in bytes, where known."""
     where: str = ""
     """Which place in which recipe wants it: ``recipes/tutorial/recipe.py:6``."""
+    trusted: tuple[str, ...] = ()
+    """Hosts that no recipe named but an index of the settings: their addresses need not be public."""
     mend: str = ""
     """What to do where upstream changed on purpose: a command or an edit; ``{got}`` is the new digest."""
     folder: Path | None = None
@@ -78,10 +81,12 @@ def fetch_all(
     offline: bool = False,
     jobs: int = 8,
     http: Http | None = None,
+    settings: Settings | None = None,
 ) -> list[Fetched]:
     """Bring downloads into the store, ``jobs`` at a time; give one result for each, in order.
 
-    What the store has is not asked for. Raises OfflineError, naming all that is missing, where
+    ``settings``: where connections may go (``fetch.reach``), unless ``http`` says so. What the store has is
+    not asked for. Raises OfflineError, naming all that is missing, where
     the network is needed and may not be used or is cut; DigestMismatchError, with the bytes kept under
     their true digest; UpstreamError where no address gives a body; RecipeError for a ``file:`` that leads
     outside its folder.
@@ -97,7 +102,7 @@ def fetch_all(
         missing = [downloads[indexes[0]] for indexes in wanted.values()]
         if offline:
             refuse_offline(missing, "this run may not use the network (--offline)")
-        with _Crew(store, missing, tell, http, min(jobs, len(missing))) as crew:
+        with _Crew(store, missing, tell, http, settings, min(jobs, len(missing))) as crew:
             found = crew.work()
         for fetched, indexes in zip(found, wanted.values(), strict=True):
             results.update(dict.fromkeys(indexes, fetched))
@@ -135,15 +140,23 @@ class _Crew:
     """The threads that work on a list of downloads, and the caller's thread that commits."""
 
     def __init__(
-        self, store: Store, downloads: Sequence[Download], tell: Tell, http: Http | None, jobs: int
+        self,
+        store: Store,
+        downloads: Sequence[Download],
+        tell: Tell,
+        http: Http | None,
+        settings: Settings | None,
+        jobs: int,
     ) -> None:
         from reprobuild.fetch.http import Http
 
         self._store = store
         self._downloads = downloads
         self._tell = tell
-        self._own_http = Http(os.environ, connections=jobs) if http is None else None
+        self._own_http = Http(os.environ, connections=jobs, settings=settings) if http is None else None
         self._http = http or self._own_http
+        assert self._http is not None
+        self._http.trust(host for download in downloads for host in download.trusted)
         self._shared = _Shared()
         self._todo = iter(range(len(downloads)))
         self._threads = [

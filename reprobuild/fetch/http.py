@@ -1,6 +1,7 @@
 """HTTP: one pool of connections, with redirects, credentials, proxies and trust in one place.
 
-The only file that imports urllib3. Knows nothing of stores, digests or what the bytes are for.
+With ``connections`` the only file that imports urllib3. Knows nothing of stores, digests or what the
+bytes are for.
 
 Bodies come as the server holds them (``Accept-Encoding: identity``, nothing decoded). Redirects are
 followed here, at most ``MOST_REDIRECTS``, never from https to http. Credentials (of the address, or
@@ -9,18 +10,17 @@ of ``netrc`` by host) go to the origin that was asked for, and to no other.
 
 from __future__ import annotations
 
-import base64
 import errno
-import netrc
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -33,6 +33,14 @@ from urllib3.exceptions import (
 )
 
 from reprobuild.errors import UpstreamError, UsageError
+from reprobuild.fetch.connections import make_manager
+from reprobuild.fetch.credentials import basic, basic_of, read_netrc
+from reprobuild.fetch.credentials import plain as plain
+from reprobuild.fetch.credentials import without_query as without_query
+from reprobuild.fetch.reach import Reach
+
+if TYPE_CHECKING:
+    from reprobuild.settings import Settings
 
 MOST_REDIRECTS = 10
 CONNECT_SECONDS = 20.0
@@ -106,21 +114,25 @@ class Response:
 class Http:
     """Connections to any number of servers, kept open between requests; for many threads."""
 
-    def __init__(self, environment: Mapping[str, str], *, connections: int = 8) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, connections: int = 8, settings: Settings | None = None
+    ) -> None:
         """Take proxies, trust and ``netrc`` from an environment (``os.environ``).
 
-        Raises UsageError for a bundle of authorities that cannot be read.
+        ``settings``: where connections may go and go instead (``reach``); None: anywhere, for what no
+        recipe names. Raises UsageError for a bundle of authorities that cannot be read.
         """
         from reprobuild import __version__
 
         self._environment = environment
         self._agent = f"reprobuild/{__version__}"
         self._connections = connections
+        self._reach = Reach(settings) if settings is not None else None
         self._trust = _trust(environment)
         self._proxies = _proxies(environment)
         self._lock = threading.Lock()
         self._managers: dict[str, urllib3.PoolManager] = {}
-        self._netrc = _netrc(environment)
+        self._netrc = read_netrc(environment)
 
     def __enter__(self) -> Http:
         return self
@@ -163,15 +175,52 @@ class Http:
                 moved_to = asked
         raise UpstreamError(f"{shown} redirects more than {MOST_REDIRECTS} times")
 
+    @contextmanager
+    def exchange(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: BinaryIO | None = None
+    ) -> Iterator[Response]:
+        """Send one request as it is given, and give the answer as it comes: no redirect is followed.
+
+        ``headers``: all that are sent, but for ``Host``, which the address gives; with a ``body`` they say
+        its length. Credentials are the caller's to add (``authorization``). Raises UnreachableError,
+        UpstreamError.
+        """
+        fields = urllib3.HTTPHeaderDict()
+        for name, value in headers:
+            fields.add(name, value)
+        for name in ("User-Agent", "Accept-Encoding"):
+            if name not in fields:
+                fields[name] = urllib3.util.SKIP_HEADER
+        raw = self._request(url, fields, method=method, body=body)
+        try:
+            yield Response(without_query(url), "", raw.status, raw.headers, raw)
+        finally:
+            _let_go(raw)
+
+    def trust(self, hosts: Iterable[str]) -> None:
+        """Let hosts have addresses that are not public: those that an index of the settings led to."""
+        if self._reach is not None:
+            self._reach.trust(hosts)
+
+    def authorization(self, url: str) -> str:
+        """Give what ``Authorization`` would say for an address, or ``""``."""
+        return self._authorization(urlsplit(url))[1]
+
     def has_credentials(self, url: str) -> bool:
         """Whether something would be sent to prove who asks."""
         return bool(self._authorization(urlsplit(url))[1])
 
-    def _request(self, url: str, fields: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(
+        self, url: str, fields: Mapping[str, str], *, method: str = "GET", body: BinaryIO | None = None
+    ) -> urllib3.BaseHTTPResponse:
         try:
-            return self._manager(url).request(
-                "GET",
-                url,
+            manager = self._manager(url)
+            # A pool of its own host takes the path as it is; a proxy needs the whole address.
+            ask = manager if manager.proxy else manager.connection_from_url(url)
+            return ask.urlopen(
+                method,
+                url if manager.proxy else _target(url),
+                body=body,
                 headers=fields,
                 redirect=False,
                 retries=False,
@@ -181,62 +230,36 @@ class Http:
             )
         except LocationValueError as error:
             raise UnreachableError(f"{without_query(url)}: {error}", final=True) from None
+        except UpstreamError as error:
+            raise type(error)(f"{without_query(url)}: {error.message}", error.hint) from None
         except (HTTPError, OSError, UnicodeError) as error:
             raise _unreachable(without_query(url), error) from None
 
     def _manager(self, url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
-        if proxy and _is_direct((parts.hostname or "").lower(), self._proxies.get("no", "")):
+        scheme, host, port = _origin(url)
+        proxy = self._proxies.get(scheme) or self._proxies.get("all") or ""
+        if proxy and _is_direct(host, self._proxies.get("no", "")):
             proxy = ""
+        if proxy and self._reach is not None:
+            if self._reach.is_redirected(host, port or 0):
+                proxy = ""
+            else:
+                self._reach.check_literal(host)
         with self._lock:
             if proxy not in self._managers:
-                self._managers[proxy] = self._make_manager(proxy)
+                self._managers[proxy] = make_manager(proxy, self._trust, self._reach, self._connections)
             return self._managers[proxy]
-
-    def _make_manager(self, proxy: str) -> urllib3.PoolManager:
-        if not proxy:
-            return urllib3.PoolManager(
-                num_pools=32, maxsize=self._connections, ssl_context=self._trust, retries=False
-            )
-        address = proxy if "://" in proxy else "http://" + proxy
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https"):
-            raise UsageError(
-                f"the proxy {plain(address)} is neither http nor https",
-                "set http_proxy and https_proxy to an http proxy, or unset them",
-            )
-        credentials = _basic(parts)
-        return urllib3.ProxyManager(
-            plain(address),
-            num_pools=32,
-            maxsize=self._connections,
-            ssl_context=self._trust,
-            proxy_headers={"Proxy-Authorization": credentials} if credentials else None,
-            retries=False,
-        )
 
     def _authorization(self, parts: SplitResult) -> tuple[tuple[str, str, int | None], str]:
         """Give the origin that may see credentials, and the header's value or ``""``."""
         origin = _origin(urlunsplit(parts))
         if parts.username:
-            return origin, _basic(parts)
+            return origin, basic(parts)
         host = parts.hostname or ""
         found = self._netrc.get(host)
         if found is None or (parts.scheme != "https" and not _is_loopback(host)):
             return origin, ""
-        return origin, _basic_of(found[0], found[1])
-
-
-def plain(url: str) -> str:
-    """Give an address without user name, password and fragment: what may be shown."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-
-
-def without_query(url: str) -> str:
-    """Give an address that a redirect led to as it may be shown: queries carry signatures."""
-    return urlunsplit(urlsplit(plain(url))._replace(query=""))
+        return origin, basic_of(found[0], found[1])
 
 
 def is_network_cut(routes: str = "/proc/net/route", routes6: str = "/proc/net/ipv6_route") -> bool:
@@ -264,6 +287,12 @@ def _follow(url: str, location: str, first: str) -> str:
     return plain(target)
 
 
+def _target(url: str) -> str:
+    """Give the path and query of an address, as a request names them to its own host."""
+    parts = urlsplit(url)
+    return urlunsplit(("", "", parts.path or "/", parts.query, ""))
+
+
 def _origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -272,34 +301,6 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _basic(parts: SplitResult) -> str:
-    if not parts.username:
-        return ""
-    return _basic_of(unquote(parts.username), unquote(parts.password or ""))
-
-
-def _basic_of(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _netrc(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Give user name and password by host; the ``default`` entry, which fits any host, is left out."""
-    named = environment.get("NETRC")
-    home = environment.get("HOME") or os.path.expanduser("~")
-    for path in (named,) if named else (f"{home}/.netrc", f"{home}/_netrc"):
-        if not path or not os.path.isfile(path):
-            continue
-        try:
-            hosts = netrc.netrc(path).hosts
-        except netrc.NetrcParseError as error:
-            raise UsageError(f"{path}: {error.msg}, near line {error.lineno}", "mend that line") from None
-        except (OSError, UnicodeError):
-            continue
-        return {host: (login, password or "") for host, (login, _, password) in hosts.items()
-                if host != "default"}  # fmt: skip
-    return {}
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from reprobuild.errors import CheckFailedError, OfflineError, UpstreamError, Usa
 from reprobuild.fetch.download import Download
 from reprobuild.fetch.index_page import ACCEPT, IndexFile, parse_page, project_address
 from reprobuild.fetch.python_index import PythonIndex, is_local, python_index, shown
+from reprobuild.fetch.reach import host_of
 from reprobuild.settings import Settings
 
 TYPE_CHECKING = False
@@ -40,9 +41,14 @@ def downloads(step: Wheels, pins: Sequence[Pin], settings: Settings) -> list[Dow
             "this run may not use the network (--offline), and the Python index is needed for\n" + names,
             "run the same command once with the network, or copy the store of a machine that did",
         )
-    with Pages(index) as pages:
+    with Pages(index, settings) as pages:
         found = pages.of_projects(sorted({_project(pin) for pin in asked}))
-    return [_download(step, pin, _addresses(step, pin) or _find(step, pin, found, index)) for pin in pins]
+    return [
+        _download(step, pin, own)
+        if (own := _addresses(step, pin))
+        else _download(step, pin, urls := _find(step, pin, found, index), trusted=urls)
+        for pin in pins
+    ]
 
 
 def _addresses(step: Wheels, pin: Pin) -> tuple[str, ...]:
@@ -52,7 +58,8 @@ def _addresses(step: Wheels, pin: Pin) -> tuple[str, ...]:
     return (*mirrored, own) if own else ()
 
 
-def _download(step: Wheels, pin: Pin, urls: tuple[str, ...]) -> Download:
+def _download(step: Wheels, pin: Pin, urls: tuple[str, ...], *, trusted: tuple[str, ...] = ()) -> Download:
+    """Make a download; ``trusted``: addresses that an index of the settings gave, not the recipe."""
     local = next((Path(unquote(urlsplit(url).path)) for url in urls if is_local(url)), None)
     return Download(
         name=pin.name,
@@ -60,6 +67,7 @@ def _download(step: Wheels, pin: Pin, urls: tuple[str, ...]) -> Download:
         sha256=pin.sha256,
         size=pin.size,
         where=str(step.where),
+        trusted=tuple({host_of(url) for url in trusted if not url.startswith(step.mirrors)}),
         mend="reprobuild lock --update wheels takes what the index has now",
         folder=local.parent if local else None,
     )
@@ -99,8 +107,9 @@ def where_asked(index: PythonIndex) -> str:
 class Pages:
     """Reads what indexes have of projects; one for a verb, in a ``with`` block."""
 
-    def __init__(self, index: PythonIndex) -> None:
+    def __init__(self, index: PythonIndex, settings: Settings) -> None:
         self._index = index
+        self._settings = settings
         self._http: Http | None = None
 
     def __enter__(self) -> Pages:
@@ -134,7 +143,7 @@ class Pages:
         if self._http is None:
             from reprobuild.fetch.http import Http
 
-            self._http = Http(os.environ)
+            self._http = Http(os.environ, settings=self._settings)
         return self._http
 
     def _page(self, place: str, project: str) -> list[IndexFile]:

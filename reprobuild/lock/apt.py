@@ -25,6 +25,7 @@ from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, OfflineError, OutsideError, RecipeError, UpstreamError
 from reprobuild.events import Note
 from reprobuild.fetch.apt_sources import APT_FOLDER, MOMENT, current_bases, read_apt_sources, snapshot_bases
+from reprobuild.fetch.reach import host_of
 from reprobuild.lock.debian_resolution import UnresolvableError
 from reprobuild.lock.debian_resolution import resolve as choose
 
@@ -68,7 +69,8 @@ def resolve(
     if not arch:
         raise RecipeError(f"{step.where}: no Debian architecture is known for {context.platform}")
     installed = read_installed(context.tree, context.store.blobs.read)
-    with Http(os.environ) as http:
+    with Http(os.environ, settings=context.settings) as http:
+        http.trust(host_of(source.base) for source in read_apt_sources(apt_folder))
         archive = _find_archive(step, context, apt_folder, keyring, http)
         index = Index(_read_indexes(step, context, archive, arch, http), installed)
     wishes = [_wish(step, index, text, arch) for text in step.packages]

@@ -38,6 +38,7 @@ def resolve(step: Url, context: Context) -> tuple[Pin, ...]:
         tell=context.tell,
         offline=context.settings.offline,
         jobs=context.settings.jobs,
+        settings=context.settings,
     )
     if fetched.moved_to:
         context.tell(Note(f"{step.where}: {step.url} has moved for good, to {fetched.moved_to}"))

@@ -25,6 +25,7 @@ from reprobuild.fetch.python_index import PythonIndex
 from reprobuild.fetch.uv import Answer
 from reprobuild.fetch.wheels import Pages, where_asked
 from reprobuild.lock.wheel_tags import Target
+from reprobuild.settings import Settings
 
 MOST_SHOWN = 12
 """Tags of wheels that are named before the rest is counted."""
@@ -40,7 +41,9 @@ _WITHOUT_WHEEL = re.compile(
 _NETWORK = ("error sending request", "Failed to fetch", "dns error", "Could not connect", "timed out")
 
 
-def explain(step: Wheels, answer: Answer, target: Target, index: PythonIndex) -> ReprobuildError:
+def explain(
+    step: Wheels, answer: Answer, target: Target, index: PythonIndex, settings: Settings
+) -> ReprobuildError:
     """Make the error for what uv said, with what the index has of packages that lack a wheel."""
     said = _words(answer.messages)
     where = str(step.where)
@@ -58,7 +61,7 @@ def explain(step: Wheels, answer: Answer, target: Target, index: PythonIndex) ->
     lacking = _lacking(answer.messages)
     without_date = set(re.findall(r"`([^`]+)` " + UNDATED, answer.messages)) if step.as_of else set()
     packages = {*lacking, *(canonicalize_name(name.partition("-")[0]) for name in without_date)}
-    found = _ask(packages, index)
+    found = _ask(packages, index, settings)
     if without_date and not any(file.uploaded for files in found.values() for file in files):
         return undated(step, index)
     if unknown := re.findall(r"(\S+) was not found in the package registry", answer.messages):
@@ -114,10 +117,10 @@ def _lacking(messages: str) -> dict[str, str]:
     return lacking
 
 
-def _ask(packages: Iterable[str], index: PythonIndex) -> dict[str, list[IndexFile]]:
+def _ask(packages: Iterable[str], index: PythonIndex, settings: Settings) -> dict[str, list[IndexFile]]:
     """Give what the index has of packages; nothing where it does not answer, since uv's words remain."""
     try:
-        with Pages(index) as pages:
+        with Pages(index, settings) as pages:
             return pages.of_projects(sorted(packages))
     except OutsideError:
         return {}

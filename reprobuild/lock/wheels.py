@@ -72,7 +72,7 @@ def resolve(step: Wheels, context: Context) -> tuple[Pin, ...]:
     with context.store.scratch("wheels") as scratch:
         answer, packages = _ask_uv(step, context, python, target, index, scratch)
     if packages is None:
-        raise explain(step, answer, target, index)
+        raise explain(step, answer, target, index, context.settings)
     chosen = [_choose(package, target, where) for package in packages]
     _check_dates(step, packages, answer, index, context)
     return tuple(sorted(_pins(step, chosen, context), key=lambda pin: pin.name))
@@ -190,6 +190,7 @@ def _pins(step: Wheels, chosen: Sequence[_Chosen], context: Context) -> list[Pin
     learnt: dict[str, tuple[Digest, int]] = {}
     if unknown:
         from reprobuild.fetch.download import Download, fetch_all
+        from reprobuild.fetch.reach import host_of
 
         wanted = []
         for wheel in unknown:
@@ -201,6 +202,7 @@ def _pins(step: Wheels, chosen: Sequence[_Chosen], context: Context) -> list[Pin
                     urls=(wheel.url,),
                     sha256=wheel.sha256,
                     where=str(step.where),
+                    trusted=() if wheel.is_direct else (host_of(wheel.url),),
                     folder=folder,
                 )
             )
@@ -210,6 +212,7 @@ def _pins(step: Wheels, chosen: Sequence[_Chosen], context: Context) -> list[Pin
             tell=context.tell,
             offline=context.settings.offline,
             jobs=context.settings.jobs,
+            settings=context.settings,
         )
         learnt = {wheel.name: (got.digest, got.size) for wheel, got in zip(unknown, fetched, strict=True)}
     return [_pin(wheel, learnt.get(wheel.name)) for wheel in chosen]

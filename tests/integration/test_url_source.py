@@ -37,7 +37,7 @@ class Scene:
     events: list[Event] = field(default_factory=list)
 
     def resolve(self, step: Url) -> Pin:
-        chosen = settings.load({}, {}, str(self.folder))
+        chosen = settings.load({"allow_private": ("127.0.0.1",)}, {}, str(self.folder))
         context = Context(self.store, chosen, self.events.append, "linux/amd64", Tree(), self.folder)
         (pin,) = resolve(step, context)
         return pin
