@@ -13,13 +13,23 @@ from pathlib import Path
 from reprobuild.build.evaluate import Evaluated, evaluate
 from reprobuild.build.place.files import digest_files
 from reprobuild.build.project import Project
-from reprobuild.derivation.derive import ASSEMBLER, Derivation, DerivedStep, derive, derive_step, pinned
+from reprobuild.derivation.derive import (
+    ASSEMBLER,
+    Derivation,
+    DerivedStep,
+    derive,
+    derive_step,
+    pinned,
+    pinned_exchanges,
+)
 from reprobuild.derivation.lockfile import LOCK_FILE, Lock, LockError, Output, mend_lock, read_lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.recorded import with_exchanges
 from reprobuild.derivation.steps import Files, Step
 from reprobuild.derivation.world import World, world_of
+from reprobuild.value import NOTHING
 
 NAMESPACE = "reprobuild"
 """First part of local tags; a registry's namespace is named when publishing."""
@@ -35,6 +45,8 @@ class Derived:
     steps: tuple[DerivedStep, ...]
     derivation: Derivation
     platform: str
+    exchanges: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
+    """What recorded predictors fetch, by their names."""
 
     @cached_property
     def world(self) -> World:
@@ -63,18 +75,25 @@ def derive_recipe(
     evaluated = evaluate(project, name, options, trust=trust)
     lock = lock_of(evaluated.folder, name)
     pins = [pinned(evaluated.recipe, lock, step, project.platform) for step in evaluated.recipe.image.steps]
-    return join(evaluated, lock or Lock(assembler=ASSEMBLER), pins, project.platform)
+    exchanges = pinned_exchanges(evaluated.recipe, lock, project.platform)
+    return join(evaluated, lock or Lock(assembler=ASSEMBLER), pins, project.platform, exchanges)
 
 
-def join(evaluated: Evaluated, lock: Lock, pins: Sequence[Sequence[Pin]], platform: str) -> Derived:
-    """Join an evaluated recipe with the pins of its steps, in their order."""
-    recipe = evaluated.recipe
+def join(
+    evaluated: Evaluated,
+    lock: Lock,
+    pins: Sequence[Sequence[Pin]],
+    platform: str,
+    exchanges: Mapping[str, tuple[Pin, ...]] = NOTHING,
+) -> Derived:
+    """Join an evaluated recipe with the pins of its steps, in their order, and of its predictors, by name."""
+    recipe = with_exchanges(evaluated.recipe, exchanges)
     steps = tuple(
         derived_step(step, step_pins, evaluated.folder)
         for step, step_pins in zip(recipe.image.steps, pins, strict=True)
     )
     derivation = derive(recipe, steps, lock.assembler, platform)
-    return Derived(recipe, evaluated.folder, lock, steps, derivation, platform)
+    return Derived(recipe, evaluated.folder, lock, steps, derivation, platform, exchanges)
 
 
 def derived_step(step: Step, pins: Sequence[Pin], folder: Path) -> DerivedStep:

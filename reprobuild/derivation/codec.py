@@ -62,7 +62,7 @@ def step_to_json(step: Step) -> dict[str, Json]:
     plain = {
         name: list(value)
         if isinstance(value, tuple)
-        else dict(value)
+        else {key: step_to_json(item) if isinstance(item, Step) else item for key, item in value.items()}
         if isinstance(value, Mapping)
         else value
         for name, value in fields.items()
@@ -78,4 +78,6 @@ def step_from_json(value: Mapping[str, Json]) -> Step:
     plain: dict[str, Any] = {
         name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()
     }
+    if "answers" in plain:
+        plain["answers"] = {url: step_from_json(source) for url, source in plain["answers"].items()}
     return made(where=where, **plain)

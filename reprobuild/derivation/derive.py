@@ -16,6 +16,7 @@ from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.recorded import PREDICTOR, predictor_key
 from reprobuild.derivation.steps import Apt, Files, Run, Step, Url, Wheels
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
@@ -66,12 +67,6 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
     elif isinstance(step, Url):
         value |= {"to": step.to, "unpack": step.unpack, "strip": step.strip, "mode": step.mode}
     elif isinstance(step, Run):
-        if step.network:
-            raise NotBuiltError(
-                f"{step.where}: run(…, network={step.network!r}) needs the gateway, which this release "
-                "does not have",
-                "declare what it fetches: url(…), apt(…), wheels(…)",
-            )
         value |= {
             "command": list(step.command),
             "env": dict(step.env),
@@ -79,6 +74,10 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             "owners": step.owners,
             "threads": step.threads,
         }
+        if step.network:
+            value |= {"network": step.network, "ports": list(step.ports)}
+        if step.refusal:
+            value |= {"refusal": step.refusal}
     elif isinstance(step, Apt) and step.configure:
         raise NotBuiltError(
             f"{step.where}: apt(…, configure=True) is not in this release",
@@ -107,17 +106,29 @@ def pinned(recipe: Recipe, lock: Lock | None, step: Step, platform: str) -> tupl
     """Give a source's pins for a platform. Raises UnpinnedError, naming the source and what pins it."""
     if not step.is_source:
         return ()
+    return _pins_of(recipe, lock, step.lock_key(platform), step.kind, str(step.where))
+
+
+def pinned_exchanges(recipe: Recipe, lock: Lock | None, platform: str) -> dict[str, tuple[Pin, ...]]:
+    """Give the exchanges of each recorded predictor, by its name. Raises UnpinnedError."""
+    return {
+        name: _pins_of(recipe, lock, predictor_key(name, one, platform), PREDICTOR, "recipe.py")
+        for name, one in recipe.image.predictors.items()
+        if one.network
+    }
+
+
+def _pins_of(recipe: Recipe, lock: Lock | None, key: str, kind: str, where: str) -> tuple[Pin, ...]:
     mend = f"reprobuild lock {recipe.name}{recipe.sets}"
-    key = step.lock_key(platform)
     if lock is None:
-        raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({step.where}) is not pinned", mend)
+        raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({where}) is not pinned", mend)
     if key not in lock.sources:
-        raise UnpinnedError(f"{step.where}: {key} has no pin in recipe.lock of {recipe.name}", mend)
+        raise UnpinnedError(f"{where}: {key} has no pin in recipe.lock of {recipe.name}", mend)
     if gone := lock.missing.get(key):
         raise UnpinnedError(
-            f"{step.where}: {key}: recipe.lock of {recipe.name} counts {len(lock.sources[key]) + gone} pins, "
+            f"{where}: {key}: recipe.lock of {recipe.name} counts {len(lock.sources[key]) + gone} pins, "
             f"and {len(lock.sources[key])} are there",
-            f"restore recipe.lock, or pin it anew: {mend} --update {step.kind}",
+            f"restore recipe.lock, or pin it anew: {mend} --update {kind}",
         )
     return lock.sources[key]
 

@@ -65,7 +65,7 @@ def write_lock(lock: Lock) -> str:
     parts = ["{\n", f' "lock": {LOCK_FORMAT},\n', f' "assembler": {lock.assembler},\n', ' "sources": {']
     for index, (key, pins) in enumerate(sorted(lock.sources.items())):
         parts.append(("," if index else "") + f'\n  {_text(key)}: {{"count": {len(pins)}, "pins": [\n')
-        parts.append(",\n".join("   " + _line(_pin_to_json(pin)) for pin in pins))
+        parts.append(",\n".join("   " + _line(pin_to_json(pin)) for pin in pins))
         parts.append("\n  ]}")
     parts.append('\n },\n "outputs": {')
     for index, (platform, outputs) in enumerate(sorted(lock.outputs.items())):
@@ -99,7 +99,7 @@ def read_lock(text: str, name: str) -> Lock:
             )
         sources, missing = {}, {}
         for key, source in value["sources"].items():
-            sources[key] = tuple(map(_pin_from_json, source["pins"]))
+            sources[key] = tuple(map(pin_from_json, source["pins"]))
             if len(sources[key]) != source["count"]:
                 missing[key] = source["count"] - len(sources[key])
         outputs = {
@@ -116,15 +116,22 @@ def mend_lock(name: str) -> str:
     return f"restore it from version control, or remove it and write it anew: reprobuild lock {name}"
 
 
-def _pin_to_json(pin: Pin) -> dict[str, Json]:
-    return {"name": pin.name, **pin.hashed, **pin.found, "size": pin.size, "sha256": pin.sha256.hex}
+def pin_to_json(pin: Pin) -> dict[str, Json]:
+    """Give a pin's line of the lock; an exchange's begins with what a reviewer looks for."""
+    content = {"size": pin.size, "sha256": pin.sha256.hex}
+    if "status" not in pin.hashed:
+        return {"name": pin.name, **pin.hashed, **pin.found, **content}
+    late = {name: pin.hashed[name] for name in ("request", "headers") if name in pin.hashed}
+    early = {name: value for name, value in pin.hashed.items() if name not in late}
+    return {"name": pin.name, **early, **content, **pin.found, **late}
 
 
 FOUND = ("url", "path", "date")
 """Fields of a pin that only help to find its bytes; every other one enters the input hash."""
 
 
-def _pin_from_json(value: Mapping[str, Any]) -> Pin:
+def pin_from_json(value: Mapping[str, Any]) -> Pin:
+    """Read what ``pin_to_json`` wrote. Raises KeyError, TypeError or ValueError for anything else."""
     rest = {name: item for name, item in value.items() if name not in ("name", "size", "sha256")}
     return Pin(
         name=str(value["name"]),

@@ -21,7 +21,10 @@ def predictors_from_json(value: Mapping[str, Json]) -> dict[str, Predictor]:
 
 
 def _predictor_to_json(predictor: Predictor) -> dict[str, Json]:
+    # What few have is left out where it is empty: config and key of all others stay what they were.
+    few = {"refusal": predictor.refusal, "exchanges": [dict(one) for one in predictor.exchanges]}
     return {
+        **{name: value for name, value in few.items() if value},
         "command": predictor.command,
         "inputs": [[name, kind] for name, kind in predictor.inputs.items()],
         "outputs": [[name, kind] for name, kind in predictor.outputs.items()],
@@ -56,6 +59,8 @@ def _predictor_from_json(value: Mapping[str, Json]) -> Predictor:
         cuda=value["cuda"],
         tolerance=value["tolerance"],
         network=value["network"],
+        refusal=value.get("refusal", ""),
+        exchanges=tuple(value.get("exchanges", ())),
         examples=tuple(
             Example(
                 items=tuple((given, expected) for given, expected in example["items"]),

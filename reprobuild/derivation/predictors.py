@@ -74,6 +74,10 @@ class Predictor(Value, kw_only=True):
     """How far numbers may be from those of an example: absolute, and relative to it."""
     examples: tuple[Example, ...] = ()
     network: Literal["", "recorded"] = ""
+    refusal: Literal["", "reset"] = ""
+    """How refused requests end: an HTTP 403, or a connection that is cut."""
+    exchanges: tuple[Mapping[str, Json], ...] = ()
+    """What was recorded, from the lock: what of each pin enters hashes. Empty in a recipe."""
 
 
 def predictor(
@@ -90,13 +94,16 @@ def predictor(
     tolerance: float = 0.0,
     examples: Sequence[Any] = (),
     network: Literal["", "recorded"] = "",
+    refusal: Literal["", "reset"] = "",
 ) -> Predictor:
     """Name a command of the image with its protocol and the fields that it reads and writes.
 
     ``inputs``, ``outputs``: field → type (``str``, ``int``, ``float``, ``bool``, ``list[str]``,
     ``dict``, ``File``, or their names); ``parameters``: name → default, whose type is the
     parameter's; ``examples``: ``(inputs, outputs)`` pairs of dicts, or of lists of dicts for one
-    call with several records; a third element holds parameters. Raises RecipeError.
+    call with several records; a third element holds parameters; ``network``: nothing, or
+    ``"recorded"``: ``lock`` records what the examples fetch, and every prediction replays it;
+    ``refusal``: ``"reset"`` cuts connections that are refused. Raises RecipeError.
     """
     where = Where.caller()
     if not inputs or not outputs:
@@ -114,6 +121,12 @@ def predictor(
         )
     if protocol == "files" and not {"input", "output"} <= used:
         raise RecipeError(f"{where}: the command of protocol 'files' needs {{input}} and {{output}}")
+    check_network(network, refusal, where)
+    if network and not examples:
+        raise RecipeError(
+            f"{where}: predictor(…, network='recorded') has no examples, and what they fetch is recorded",
+            "add examples=[({…}, {…})]",
+        )
     made = Predictor(
         command=command,
         inputs={name: _field_type(name, kind, where) for name, kind in inputs.items()},
@@ -127,12 +140,21 @@ def predictor(
         tolerance=tolerance,
         examples=tuple(_example(example, where) for example in examples),
         network=network,
+        refusal=refusal,
     )
     for index, example in enumerate(made.examples):
         for given, expected in example.items:
             if set(given) != set(made.inputs) or not set(expected) <= set(made.outputs):
                 raise RecipeError(f"{where}: example {index} does not have the predictor's fields")
     return made
+
+
+def check_network(network: str, refusal: str, where: Where) -> None:
+    """Raise RecipeError for what a command's network cannot be, or how it cannot refuse."""
+    if network not in ("", "recorded"):
+        raise RecipeError(f"{where}: network={network!r}: only 'recorded' is known")
+    if refusal not in ("", "reset"):
+        raise RecipeError(f"{where}: refusal={refusal!r}: only 'reset' is known", "leave it out for a 403")
 
 
 def _field_type(name: str, kind: object, where: Where) -> str:

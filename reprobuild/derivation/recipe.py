@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Oci, Step
+from reprobuild.derivation.steps import Gdrive, Oci, Step, Url
 from reprobuild.derivation.where import Where
 from reprobuild.derivation.words import checked_environment, path_inside
 from reprobuild.errors import RecipeError
@@ -73,6 +73,8 @@ def image(
             raise RecipeError(
                 f"{where}: image(): {step!r} is no step", "steps are apt(…), files(…), run(…), …"
             )
+        if isinstance(step, Url | Gdrive) and not step.to:
+            raise RecipeError(f"{step.where}: {step.title}: it does not say where it goes", 'add to="/path"')
     if not steps:
         raise RecipeError(f"{where}: image() has no step")
     for step in steps[1:]:

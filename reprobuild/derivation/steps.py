@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.where import Where
 
 DEBIAN_ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
@@ -21,8 +22,6 @@ class Step:
     """One entry of an image. What is common to all kinds."""
 
     kind: ClassVar[str]
-    is_source: ClassVar[bool] = True
-    """Whether it has pins in the lock."""
     is_per_platform: ClassVar[bool] = False
     """Whether it comes to other files on another platform."""
 
@@ -32,6 +31,11 @@ class Step:
     def title(self) -> str:
         """What progress and errors call the step: kind and its chief argument."""
         raise NotImplementedError
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it has pins in the lock."""
+        return True
 
     @property
     def source_key(self) -> str:
@@ -57,7 +61,6 @@ class Files(Step):
     """The recipe's own files, digested when read, never in the lock."""
 
     kind: ClassVar[str] = "files"
-    is_source: ClassVar[bool] = False
 
     source: str
     """A path in the recipe's folder: a file, or a folder whose contents are placed."""
@@ -71,6 +74,10 @@ class Files(Step):
     @property
     def title(self) -> str:
         return f"files {self.source} to {self.to}"
+
+    @property
+    def is_source(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +160,7 @@ class Run(Step):
     """A command that changes the tree, without network or with recorded exchanges."""
 
     kind: ClassVar[str] = "run"
-    is_source: ClassVar[bool] = False
+    is_per_platform: ClassVar[bool] = True
 
     command: tuple[str, ...]
     """An argument list; a text is run as ``/bin/sh -c text``."""
@@ -163,6 +170,34 @@ class Run(Step):
     threads: int = 1
     workdir: str = ""
     """Empty for the image's."""
+    ports: tuple[int, ...] = ()
+    """TCP ports that are recorded beside 80 and 443, ascending."""
+    answers: Mapping[str, Fetched] = field(default_factory=dict)
+    """URL → the source whose one file answers it, whatever upstream would say."""
+    refusal: Literal["", "reset"] = ""
+    """How refused requests end: an HTTP 403, or a connection that is cut."""
+
+    @property
+    def is_source(self) -> bool:
+        return self.network == "recorded"
+
+    @property
+    def source_key(self) -> str:
+        """The title, and 12 hex digits of the sha256 over all of the step that decides what it fetches."""
+        decides = {
+            "command": list(self.command),
+            "env": dict(self.env),
+            "owners": self.owners,
+            "threads": self.threads,
+            "workdir": self.workdir,
+            "ports": list(self.ports),
+            "refusal": self.refusal,
+            "answers": {
+                url: [source.source_key, getattr(source, "sha256", "")]
+                for url, source in self.answers.items()
+            },
+        }
+        return f"{self.title} #{canonical_digest(decides).short}"
 
     @property
     def title(self) -> str:
@@ -242,7 +277,6 @@ class Dockerfile(Step):
     """A Dockerfile, which expands to other steps."""
 
     kind: ClassVar[str] = "dockerfile"
-    is_source: ClassVar[bool] = False
 
     path: str
     args: Mapping[str, str] = field(default_factory=dict)
@@ -250,6 +284,10 @@ class Dockerfile(Step):
     @property
     def title(self) -> str:
         return f"dockerfile {self.path}"
+
+    @property
+    def is_source(self) -> bool:
+        return False
 
 
 STEP_KINDS: Mapping[str, type[Step]] = MappingProxyType(

@@ -17,7 +17,7 @@ from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe, image
 from reprobuild.derivation.recipe import recipe as marked
-from reprobuild.derivation.steps import Step
+from reprobuild.derivation.steps import Fetched, Step
 from reprobuild.errors import RecipeError
 from reprobuild.value import Value, fields
 
@@ -57,8 +57,7 @@ def _check_recipe(found: Recipe, name: str) -> None:
     world = found.image
     _check_types(world)
     for step in world.steps:
-        _check_types(step)
-        _demand(_MAKERS[step.kind](step) == step, f"a step {step.kind}(…)")
+        _check_step(step)
     for key, one in world.predictors.items():
         _check_types(one)
         _demand(_remade(one) == one, f"the predictor {key!r}")
@@ -66,11 +65,19 @@ def _check_recipe(found: Recipe, name: str) -> None:
     _demand(again == world, "an image")
 
 
+def _check_step(step: Step) -> None:
+    _check_types(step)
+    for source in getattr(step, "answers", {}).values():
+        _check_step(source)
+    _demand(_MAKERS[step.kind](step) == step, f"a step {step.kind}(…)")
+
+
 def _remade(one: Predictor) -> Predictor:
     for example in one.examples:
         _check_types(example)
         _demand(all(isinstance(part, Mapping) for pair in example.items for part in pair), "an example")
     given = fields(one)
+    del given["exchanges"]  # the lock's alone: whoever has some is not what comes out here
     given["parameters"] = {key: parameter.default for key, parameter in one.parameters.items()}
     return predictors.predictor(given.pop("command"), **given)
 
@@ -110,6 +117,10 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "float": lambda value: isinstance(value, float) or _is_whole(value),
     "int | None": lambda value: value is None or _is_whole(value),
     "tuple[str, ...]": lambda value: isinstance(value, tuple) and _are_texts(value),
+    "tuple[int, ...]": lambda value: isinstance(value, tuple) and all(map(_is_whole, value)),
+    "Mapping[str, Fetched]": lambda value: (
+        isinstance(value, Mapping) and all(isinstance(source, Fetched) for source in value.values())
+    ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_texts(value.values()),
     "Mapping[str, Json]": lambda value: isinstance(value, Mapping),
     "Literal": lambda value: isinstance(value, str),

@@ -11,9 +11,11 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from reprobuild.derivation.image_reference import LocalReference, read_reference
+from reprobuild.derivation.predictors import check_network
 from reprobuild.derivation.steps import (
     Apt,
     Dockerfile,
+    Fetched,
     Files,
     Gdrive,
     Git,
@@ -25,6 +27,9 @@ from reprobuild.derivation.steps import (
 )
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
+
+SERVED_PORTS = (53, 80, 443)
+"""Where names are looked up, and where servers are: served for every recorded command."""
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}T\d{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -53,7 +58,7 @@ def files(source: str, *, to: str, mode: int | None = None, uid: int = 0, gid: i
 def url(
     url: str,
     *,
-    to: str,
+    to: str = "",
     sha256: str = "",
     unpack: bool = False,
     strip: int = 0,
@@ -65,7 +70,7 @@ def url(
     """Fetch one file and place it, or what is in it.
 
     ``to``: an absolute path (with a trailing slash: the folder that gets the file by the last part
-    of its URL; with ``unpack``: the folder that gets the archive's contents); ``sha256``: 64 hex
+    of its URL; with ``unpack``: the folder that gets the archive's contents), needed but in ``answers=``; ``sha256``: 64 hex
     digits that the bytes must have; ``unpack``: take the file as tar (plain, gz, bz2, xz, zst) or
     zip; ``strip``: leading path components dropped from its names. Raises RecipeError.
     """
@@ -85,7 +90,7 @@ def url(
         raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
     return Url(
         url=url,
-        to=path_inside(to, where),
+        to=to and path_inside(to, where),
         sha256=sha256,
         unpack=unpack,
         strip=strip,
@@ -162,19 +167,29 @@ def run(
     owners: bool = False,
     threads: int = 1,
     workdir: str = "",
+    ports: tuple[int, ...] | list[int] = (),
+    answers: Mapping[str, Fetched] | None = None,
+    refusal: Literal["", "reset"] = "",
 ) -> Run:
     """Run a command in the tree so far; what it changes is the step's layer.
 
     ``command``: a text for ``/bin/sh -c``, or an argument list; ``env``: variables beside the
-    image's; ``network``: nothing, or ``"recorded"``; ``owners``: a range of uids, so that
-    ``chown`` counts; ``threads``: what numeric libraries are told. Raises RecipeError.
+    image's; ``network``: nothing, or ``"recorded"``: ``lock`` records what the command fetches, and
+    every build replays exactly that; ``owners``: a range of uids, so that ``chown`` counts;
+    ``threads``: what numeric libraries are told; ``ports``: of servers that are recorded beside those
+    at 80 and 443; ``answers``: URL → a source of one file (``url``, ``gdrive``, ``hub``) that answers
+    it in the place of a server that is gone; ``refusal``: ``"reset"`` cuts connections that are
+    refused, for libraries that use their own copies only then. Raises RecipeError.
     """
     where = Where.caller()
     argv = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
     if not all(isinstance(part, str) and part and "\0" not in part for part in argv):
         raise RecipeError(f"{where}: run() needs a command")
-    if network not in ("", "recorded"):
-        raise RecipeError(f"{where}: network={network!r}: only 'recorded' is known")
+    check_network(network, refusal, where)
+    if (ports or answers) and not network:
+        raise RecipeError(
+            f"{where}: run(): ports= and answers= are for what is recorded", 'add network="recorded"'
+        )
     return Run(
         command=argv,
         env=checked_environment(env, where),
@@ -182,6 +197,9 @@ def run(
         owners=owners,
         threads=threads,
         workdir=workdir and path_inside(workdir, where),
+        ports=_ports(ports, where),
+        answers=_answers(answers or {}, where),
+        refusal=refusal,
         where=where,
     )
 
@@ -271,6 +289,35 @@ def checked_environment(env: Mapping[str, str] | None, where: Where) -> dict[str
         if not fits or not name or "=" in name:
             raise RecipeError(f"{where}: env={{{name!r}: {value!r}}}: no process can have such a variable")
     return dict(env or {})
+
+
+def _ports(ports: tuple[int, ...] | list[int], where: Where) -> tuple[int, ...]:
+    for port in ports:
+        if type(port) is not int or not 0 < port < 65536 or port in SERVED_PORTS:
+            raise RecipeError(
+                f"{where}: ports={list(ports)!r}: TCP ports beside those that are always served "
+                f"({', '.join(map(str, SERVED_PORTS))}) are needed"
+            )
+    return tuple(sorted(set(ports)))
+
+
+def _answers(answers: Mapping[str, Fetched], where: Where) -> dict[str, Fetched]:
+    for address, source in answers.items():
+        parts = urlsplit(address) if isinstance(address, str) else None
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise RecipeError(f"{where}: answers={{{address!r}: …}}: not an http or https address")
+        if not isinstance(source, Url | Gdrive | Hub):
+            raise RecipeError(
+                f"{where}: answers={{{address!r}: …}}: the answer is a source of one file",
+                "one of url(…), gdrive(…), hub(…)",
+            )
+        if getattr(source, "unpack", False):
+            raise RecipeError(f"{where}: answers={{{address!r}: …}}: the file itself answers, without unpack=")
+        if isinstance(source, Hub) and len(source.files) != 1:
+            raise RecipeError(
+                f"{where}: answers={{{address!r}: hub(…)}} needs exactly one file", 'files=["model.bin"]'
+            )
+    return {address: answers[address] for address in sorted(answers)}
 
 
 def _mode(mode: int | None, where: Where) -> int | None:

@@ -126,7 +126,6 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
         gdrive("abc", to="/x"),
         hub("a/b", revision="0" * 40),
         dockerfile("Dockerfile"),
-        run("x", network="recorded"),
         apt("bookworm", "git", configure=True),
         wheels("a", build=True),
     ],
