@@ -71,8 +71,4 @@ def is_given_again(pin: Pin) -> bool:
 def kept_beside(pins: Iterable[Pin]) -> dict[Digest, int]:
     """Give the bodies that belong into ``recorded/`` with their sizes: small ones, and those that cannot be
     had again."""
-    return {
-        pin.sha256: pin.size
-        for pin in pins
-        if pin.size <= (SMALL if is_given_again(pin) else LARGEST)
-    }
+    return {pin.sha256: pin.size for pin in pins if pin.size <= (SMALL if is_given_again(pin) else LARGEST)}

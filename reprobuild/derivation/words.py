@@ -312,7 +312,9 @@ def _answers(answers: Mapping[str, Fetched], where: Where) -> dict[str, Fetched]
                 "one of url(…), gdrive(…), hub(…)",
             )
         if getattr(source, "unpack", False):
-            raise RecipeError(f"{where}: answers={{{address!r}: …}}: the file itself answers, without unpack=")
+            raise RecipeError(
+                f"{where}: answers={{{address!r}: …}}: the file itself answers, without unpack="
+            )
         if isinstance(source, Hub) and len(source.files) != 1:
             raise RecipeError(
                 f"{where}: answers={{{address!r}: hub(…)}} needs exactly one file", 'files=["model.bin"]'
