@@ -70,9 +70,9 @@ def url(
     """Fetch one file and place it, or what is in it.
 
     ``to``: an absolute path (with a trailing slash: the folder that gets the file by the last part
-    of its URL; with ``unpack``: the folder that gets the archive's contents), needed but in ``answers=``; ``sha256``: 64 hex
-    digits that the bytes must have; ``unpack``: take the file as tar (plain, gz, bz2, xz, zst) or
-    zip; ``strip``: leading path components dropped from its names. Raises RecipeError.
+    of its URL; with ``unpack``: the folder that gets the archive's contents), needed but in ``answers=``;
+    ``sha256``: 64 hex digits that the bytes must have; ``unpack``: take the file as tar (plain, gz, bz2,
+    xz, zst) or zip; ``strip``: leading path components dropped from its names. Raises RecipeError.
     """
     where = Where.caller()
     parts = urlsplit(url)

@@ -345,7 +345,6 @@ def test_files_travel_by_digest(tmp_path: Path) -> None:
 
 NOT_BUILT = {
     "stream": (shell("", protocol="stream"), {}, NotBuiltError, "stream"),
-    "network": (shell("", network="recorded"), {}, NotBuiltError, "recorded"),
     "GPU": (shell("", cuda=True), {"device": "0"}, NotBuiltError, "device 0"),
     "GPU for nothing": (shell(""), {"device": "0"}, UsageError, "does not use a GPU"),
     "no device": (shell(""), {"device": "gpu"}, UsageError, "no device 'gpu'"),
