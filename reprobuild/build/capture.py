@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from reprobuild.digest import Digest
-from reprobuild.images.bytecode import SUFFIXES
 from reprobuild.images.changes import Changed, RawChange
-from reprobuild.images.normal_form import NormalForm, normal_form
+from reprobuild.images.normal_form import NormalForm, is_rewritten, normal_form
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Tree
 
 HELD_BYTES = 256 * 1024 * 1024
-"""Of byte code that waits in memory for its normal form, so that the store gets it once."""
+"""Of byte code and the like that waits in memory for its normal form, so that the store gets it once."""
 
 
 class StoreCapture:
@@ -32,7 +31,7 @@ class StoreCapture:
         if body is None:
             self._changes.append(Changed(change))
             return
-        if change.path.endswith(SUFFIXES) and change.size <= self._room:
+        if is_rewritten(change.path) and change.size <= self._room:
             data = body.read()
             digest, size = Digest.of(data), len(data)
             self._held[digest] = data

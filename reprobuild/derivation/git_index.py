@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 _SHA256 = re.compile(r"^\s*objectformat\s*=\s*sha256\s*$", re.IGNORECASE | re.MULTILINE)
@@ -30,9 +29,12 @@ def executables(folder: Path) -> dict[str, bool]:
     try:
         data = (git / "index").read_bytes()
         width = 32 if _has_sha256(git) else 20
+        records, extensions_at = parse(data, width)
+        if _is_split(data[extensions_at : len(data) - width]):
+            return {}
         return {
             os.fsdecode(name[len(start) :]): mode & 0o111 != 0
-            for name, mode in _entries(data, width)
+            for _, name, mode in records
             if name.startswith(start) and mode >> 12 == 0o10
         }
     except (OSError, ValueError, IndexError):
@@ -58,8 +60,11 @@ def _has_sha256(git: Path) -> bool:
     return config.is_file() and _SHA256.search(config.read_text(errors="replace")) is not None
 
 
-def _entries(data: bytes, width: int) -> Iterator[tuple[bytes, int]]:
-    """Give name and mode of each entry. Raises ValueError or IndexError for what makes no sense."""
+def parse(data: bytes, width: int) -> tuple[list[tuple[int, bytes, int]], int]:
+    """Give where each entry begins, its name and mode; and where the extensions begin.
+
+    ``width``: bytes of a digest, 20 or 32. Raises ValueError or IndexError for what makes no sense.
+    """
     if data[:4] != b"DIRC":
         raise ValueError("no index")
     version = int.from_bytes(data[4:8], "big")
@@ -67,9 +72,11 @@ def _entries(data: bytes, width: int) -> Iterator[tuple[bytes, int]]:
         raise ValueError("an index of another version")
     position = 12
     before = b""
+    records = []
     for _ in range(int.from_bytes(data[8:12], "big")):
-        mode = int.from_bytes(data[position + 24 : position + 28], "big")
-        flags_at = position + 40 + width
+        start = position
+        mode = int.from_bytes(data[start + 24 : start + 28], "big")
+        flags_at = start + 40 + width
         flags = int.from_bytes(data[flags_at : flags_at + 2], "big")
         name_at = flags_at + (4 if flags & _EXTENDED and version >= 3 else 2)
         if version == 4:
@@ -82,9 +89,8 @@ def _entries(data: bytes, width: int) -> Iterator[tuple[bytes, int]]:
             end = data.index(b"\0", name_at + (length if length < _NAME_LENGTH else 0))
             name = data[name_at:end]
             position += (end - position) // 8 * 8 + 8
-        yield name, mode
-    if _is_split(data[position : len(data) - width]):
-        raise ValueError("an index that refers to another one")
+        records.append((start, name, mode))
+    return records, position
 
 
 def _variable_number(data: bytes, position: int) -> tuple[int, int]:
@@ -98,11 +104,17 @@ def _variable_number(data: bytes, position: int) -> tuple[int, int]:
     return value, position + 1
 
 
-def _is_split(extensions: bytes) -> bool:
-    """Tell whether an extension is there without which the entries mean nothing (lower-case names)."""
+def extensions(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Give name and whole record of each extension."""
+    found = []
     position = 0
-    while position + 8 <= len(extensions):
-        if extensions[position : position + 1].islower():
-            return True
-        position += 8 + int.from_bytes(extensions[position + 4 : position + 8], "big")
-    return False
+    while position + 8 <= len(data):
+        end = position + 8 + int.from_bytes(data[position + 4 : position + 8], "big")
+        found.append((data[position : position + 4], data[position:end]))
+        position = end
+    return found
+
+
+def _is_split(data: bytes) -> bool:
+    """Tell whether an extension is there without which the entries mean nothing (lower-case names)."""
+    return any(name[:1].islower() for name, _ in extensions(data))

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reprobuild.digest import Digest
-from reprobuild.images.bytecode import Header, is_in_cache, parse_header, source_of, with_time
+from reprobuild.images.bytecode import SUFFIXES, Header, is_in_cache, parse_header, source_of, with_time
 from reprobuild.images.changes import Changed, RawChange
+from reprobuild.images.git_state import LARGEST as LARGEST_STATE
+from reprobuild.images.git_state import is_state, normal_state
 from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, resolve
 
 ReadBody = Callable[[Digest], bytes]
@@ -67,6 +69,11 @@ class Dropped(NamedTuple):
     reason: str
 
 
+def is_rewritten(path: str) -> bool:
+    """Tell whether a file's content may change on its way to the normal form, by its name."""
+    return path.endswith(SUFFIXES) or is_state(path)
+
+
 @dataclass(frozen=True)
 class NormalForm:
     """What a command counts as having left."""
@@ -101,6 +108,7 @@ def normal_form(
     after.restore(covered)
     after.drop_listed()
     after.normalise_bytecode(read, add)
+    after.normalise_git(read, add)
     after.check()
     return NormalForm(Tree(after.entries.values()), tuple(sorted(after.dropped)))
 
@@ -208,6 +216,18 @@ class _After:
                 self._rewrite(entry, data, header, add)
             else:
                 self._take_out(entry.path)
+
+    def normalise_git(self, read: ReadBody, add: AddBody) -> None:
+        """Take times and inodes out of what git remembers."""
+        for entry in list(self.entries.values()):
+            if entry.path not in self.times or entry.digest is None or not is_state(entry.path):
+                continue
+            if entry.size > LARGEST_STATE:
+                continue
+            data = read(entry.digest)
+            normal = normal_state(entry.path, data, NORMAL_TIME)
+            if normal != data:
+                self.entries[entry.path] = entry._replace(digest=add(normal), size=len(normal))
 
     def check(self) -> None:
         """Refuse names that no layer can hold."""
