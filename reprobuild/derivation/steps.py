@@ -81,12 +81,9 @@ class Files(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Url(Fetched):
-    """One download, by http(s), or ``file:`` inside the recipe's folder."""
+class FetchedFile(Fetched):
+    """One file from somewhere, placed as it is, or what is in it."""
 
-    kind: ClassVar[str] = "url"
-
-    url: str
     to: str
     sha256: str = ""
     """64 hex digits, or empty: then the lock's pin alone is checked."""
@@ -94,6 +91,20 @@ class Url(Fetched):
     strip: int = 0
     """Leading path components that are dropped from an archive's names."""
     mode: int | None = None
+
+    @property
+    def has_name_of_its_own(self) -> bool:
+        """Tell whether the file's own name decides where it is placed."""
+        return self.to.endswith("/") and not self.unpack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Url(FetchedFile):
+    """One download, by http(s), or ``file:`` inside the recipe's folder."""
+
+    kind: ClassVar[str] = "url"
+
+    url: str
 
     @property
     def title(self) -> str:
@@ -239,16 +250,12 @@ class Git(Fetched):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gdrive(Fetched):
+class Gdrive(FetchedFile):
     """A file of Google Drive by its id."""
 
     kind: ClassVar[str] = "gdrive"
 
     file_id: str
-    to: str
-    sha256: str = ""
-    unpack: bool = False
-    strip: int = 0
 
     @property
     def title(self) -> str:

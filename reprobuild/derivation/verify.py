@@ -140,7 +140,7 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "git": lambda one: words.git(
         one.url, one.commit, **_keywords(one, "url", "commit", "mirrors", *_FETCHED)
     ),
-    "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id", "mirrors", *_FETCHED)),
+    "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id")),
     "hub": lambda one: words.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
     "dockerfile": lambda one: words.dockerfile(one.path, args=one.args),
 }

@@ -83,11 +83,7 @@ def url(
             f"{where}: url() holds a user name or password, which would be kept in the lock",
             "put credentials into ~/.netrc",
         )
-    _check_sha256(sha256, where)
-    if strip < 0 or (strip and not unpack):
-        raise RecipeError(f"{where}: strip={strip} makes sense only as a count, with unpack=True")
-    if unpack and mode is not None:
-        raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
+    _check_file(sha256, unpack, strip, mode, where)
     return Url(
         url=url,
         to=to and path_inside(to, where),
@@ -95,7 +91,7 @@ def url(
         unpack=unpack,
         strip=strip,
         mode=_mode(mode, where),
-        mirrors=tuple(mirrors),
+        mirrors=checked_mirrors(mirrors, where),
         licence=licence,
         redistribute=redistribute,
         where=where,
@@ -242,12 +238,37 @@ def git(url: str, commit: str, *, to: str, submodules: bool = False, lfs: bool =
     return Git(url=url, commit=commit, to=path_inside(to, where), submodules=submodules, lfs=lfs, where=where)
 
 
-def gdrive(file_id: str, *, to: str, sha256: str = "", unpack: bool = False, strip: int = 0) -> Gdrive:
-    """Place a file of Google Drive by its id. Raises RecipeError."""
+def gdrive(
+    file_id: str,
+    *,
+    to: str,
+    sha256: str = "",
+    unpack: bool = False,
+    strip: int = 0,
+    mode: int | None = None,
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
+) -> Gdrive:
+    """Fetch one file of Google Drive and place it, or what is in it.
+
+    ``file_id``: what stands between ``/d/`` and ``/view`` in the address to share; ``mirrors``: addresses
+    that have the same bytes; all else as for ``url``. Raises RecipeError.
+    """
     where = Where.caller()
-    _check_sha256(sha256, where)
+    _check_drive_id(file_id, where)
+    _check_file(sha256, unpack, strip, mode, where)
     return Gdrive(
-        file_id=file_id, to=path_inside(to, where), sha256=sha256, unpack=unpack, strip=strip, where=where
+        file_id=file_id,
+        to=path_inside(to, where),
+        sha256=sha256,
+        unpack=unpack,
+        strip=strip,
+        mode=_mode(mode, where),
+        mirrors=checked_mirrors(mirrors, where),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
     )
 
 
@@ -326,6 +347,46 @@ def _mode(mode: int | None, where: Where) -> int | None:
     if mode is not None and not 0 <= mode <= 0o7777:
         raise RecipeError(f"{where}: mode={mode!r}: permission bits like 0o755 are needed")
     return mode
+
+
+def checked_mirrors(mirrors: tuple[str, ...] | list[str], where: Where) -> tuple[str, ...]:
+    """Give addresses that have the same bytes. Raises RecipeError for what is none, or holds a password."""
+    for mirror in (mirrors,) if isinstance(mirrors, str) else mirrors:
+        parts = urlsplit(mirror)
+        if isinstance(mirrors, str) or parts.scheme not in ("http", "https", "file"):
+            raise RecipeError(
+                f"{where}: mirrors={mirrors!r}: a list of http, https or file addresses is needed"
+            )
+        if parts.username or parts.password:
+            raise RecipeError(
+                f"{where}: mirrors= holds a user name or password", "put credentials into ~/.netrc"
+            )
+    return tuple(mirrors)
+
+
+def _check_drive_id(file_id: str, where: Where) -> None:
+    if re.search(r"/folders/", file_id):
+        raise RecipeError(
+            f"{where}: gdrive({file_id!r}): this is a folder; what is in it may change at any time",
+            "name each of its files: gdrive(FILE_ID, to=…)",
+        )
+    if "/" in file_id or ":" in file_id:
+        found = re.search(r"(?:/d/|[?&]id=)([\w-]{10,})", file_id)
+        raise RecipeError(
+            f"{where}: gdrive({file_id!r}): the file's id is needed, not its address",
+            f"write gdrive({found[1]!r}, …)" if found else "it is the part between /d/ and /view",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]{10,128}", file_id):
+        raise RecipeError(f"{where}: gdrive({file_id!r}): not the id of a file of Google Drive")
+
+
+def _check_file(sha256: str, unpack: bool, strip: int, mode: int | None, where: Where) -> None:
+    """Check what is said of one file, wherever it is from."""
+    _check_sha256(sha256, where)
+    if strip < 0 or (strip and not unpack):
+        raise RecipeError(f"{where}: strip={strip} makes sense only as a count, with unpack=True")
+    if unpack and mode is not None:
+        raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
 
 
 def _check_sha256(sha256: str, where: Where) -> None:

@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from reprobuild.fetch.partial import Partial, Stopped
 
 if TYPE_CHECKING:
     from reprobuild.fetch.http import Http, Response
-    from reprobuild.fetch.transfer import Arrived
+    from reprobuild.fetch.transfer import Arrived, Site
     from reprobuild.settings import Settings
     from reprobuild.store.store import Store
 
@@ -57,6 +57,8 @@ class Download:
     """What to do where upstream changed on purpose: a command or an edit; ``{got}`` is the new digest."""
     folder: Path | None = None
     """The recipe's folder, for ``file:``."""
+    site: Site | None = None
+    """What is peculiar about asking its first addresses' host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Fetched:
     """Where the address that was asked for has moved for good, or empty."""
     received: int = 0
     """Bytes that travelled for it; 0 if the store had them."""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Of the answer that had the last of them; names in any case."""
 
 
 def fetch_all(
@@ -291,7 +295,12 @@ class _Crew:
         is_pinned = download.sha256 is not None
         if not is_pinned or (partial.digest == download.sha256 and download.size in (None, partial.size)):
             fetched = Fetched(
-                partial.digest, partial.size, arrived.url, arrived.moved_to, max(0, partial.size - before)
+                partial.digest,
+                partial.size,
+                arrived.url,
+                arrived.moved_to,
+                max(0, partial.size - before),
+                arrived.headers,
             )
             self._shared.messages.put(_Finished(index, partial, fetched))
             return None
@@ -324,6 +333,7 @@ class _Crew:
             is_pinned=download.sha256 is not None,
             most=most,
             attempts=ATTEMPTS if url == download.urls[-1] else ATTEMPTS_WITH_ANOTHER,
+            site=download.site,
         )
 
 

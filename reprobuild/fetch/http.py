@@ -59,6 +59,8 @@ SYSTEM_BUNDLES = (
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PERMANENT = frozenset({301, 308})
+PRIVATE = frozenset({"authorization", "cookie"})
+"""Fields that no redirect takes to another origin."""
 
 
 class UnreachableError(UpstreamError):
@@ -149,6 +151,8 @@ class Http:
     def open(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
         """Ask for an address and follow where it leads; any status but a redirect is given back.
 
+        ``headers`` that prove who asks (``PRIVATE``) go to the origin that was asked for alone.
+
         Raises UnreachableError, UpstreamError (redirects without end, or to what is no http).
         """
         origin, authorization = self._authorization(urlsplit(url))
@@ -157,8 +161,10 @@ class Http:
         permanently = True
         for _ in range(MOST_REDIRECTS + 1):
             fields = {"User-Agent": self._agent, "Accept-Encoding": "identity", **(headers or {})}
-            if authorization and _origin(asked) == origin:
-                fields["Authorization"] = authorization
+            if _origin(asked) != origin:
+                fields = {name: value for name, value in fields.items() if name.lower() not in PRIVATE}
+            elif authorization:
+                fields.setdefault("Authorization", authorization)
             raw = self._request(asked, fields)
             location = raw.headers.get("location") if raw.status in REDIRECTS else None
             if location is None:

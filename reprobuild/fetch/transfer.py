@@ -9,9 +9,9 @@ import email.utils
 import random
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reprobuild.errors import UpstreamError
@@ -24,6 +24,8 @@ ATTEMPTS_WITH_ANOTHER = 2
 """The same, where there is another address to go to."""
 FIRST_DELAY = 0.5
 """Seconds before the second attempt; doubled for each further one."""
+MOST_PAGES = 4
+"""Requests for one file, where pages lead to it."""
 LONGEST_DELAY = 60.0
 """Seconds; a server that asks for more (Retry-After) counts as failed."""
 CHUNK = 256 * 1024
@@ -48,6 +50,24 @@ class StatusError(UpstreamError):
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A further request that a page leads to."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Site(Protocol):
+    """What is peculiar about asking for a file where it is; mirrors are asked as any host."""
+
+    def headers(self, url: str) -> Mapping[str, str]:
+        """Give what is sent to an address beside what is always sent."""
+
+    def follow(self, response: Response, url: str) -> Asked | None:
+        """Give where an answer leads that is not the file; None to take it as it is. Raises UpstreamError."""
+
+
+@dataclass(frozen=True, slots=True)
 class Arrived:
     """A whole body has come; the bytes are in the partial."""
 
@@ -57,6 +77,8 @@ class Arrived:
     content_type: str = ""
     announced: int | None = None
     """Bytes of the whole body, as the server said."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the answer that had the bytes; names in any case."""
 
 
 class Watch(Protocol):
@@ -85,15 +107,16 @@ def transfer(
     is_pinned: bool,
     most: int | None,
     attempts: int = ATTEMPTS,
+    site: Site | None = None,
 ) -> Arrived:
     """Bring a body into its partial, going on from what is there.
 
     ``size``: bytes that it should have, where known; ``is_pinned``: whether the bytes will be
     checked against a digest, so that bytes of another server may be continued; ``most``: bytes
-    after which to give up. Raises UpstreamError.
+    after which to give up; ``site``: how this host wants to be asked. Raises UpstreamError.
     """
     return persist(
-        lambda: _ask(http, url, partial, watch, size=size, is_pinned=is_pinned, most=most),
+        lambda: _receive(http, url, partial, watch, size=size, is_pinned=is_pinned, most=most, site=site),
         wait=watch.wait,
         progress=lambda: partial.size,
         attempts=attempts,
@@ -136,7 +159,22 @@ def persist(
         wait(delay)
 
 
-def _ask(
+@contextmanager
+def ask(http: Http, url: str, headers: Mapping[str, str], site: Site | None = None) -> Iterator[Response]:
+    """Ask for an address, and go where a site's pages lead. Raises UpstreamError."""
+    asked = Asked(url, site.headers(url) if site is not None else {})
+    for _ in range(MOST_PAGES):
+        with http.open(asked.url, {**headers, **asked.headers}) as response:
+            following = site.follow(response, asked.url) if site is not None else None
+            if following is None:
+                yield response
+                return
+        assert site is not None
+        asked = Asked(following.url, {**site.headers(following.url), **following.headers})
+    raise UpstreamError(f"{plain(url)} leads from page to page, and to no file")
+
+
+def _receive(
     http: Http,
     url: str,
     partial: Partial,
@@ -145,9 +183,10 @@ def _ask(
     size: int | None,
     is_pinned: bool,
     most: int | None,
+    site: Site | None,
 ) -> Arrived:
     headers = _resumption(partial, url, is_pinned)
-    with http.open(url, headers) as response, watch.reading(response):
+    with ask(http, url, headers, site) as response, watch.reading(response):
         total = _begin(response, partial, url)
         if total is not None and total == partial.size and response.status == 416:
             return _arrived(response, total)
@@ -171,7 +210,9 @@ def _ask(
 
 def _arrived(response: Response, total: int | None) -> Arrived:
     kind = response.headers.get("content-type", "")
-    return Arrived(response.url, response.moved_to, kind.partition(";")[0].strip().lower(), total)
+    return Arrived(
+        response.url, response.moved_to, kind.partition(";")[0].strip().lower(), total, response.headers
+    )
 
 
 def _resumption(partial: Partial, url: str, is_pinned: bool) -> dict[str, str]:

@@ -47,12 +47,18 @@ def resolve(step: Url, context: Context) -> tuple[Pin, ...]:
 
 def file_name(step: Url) -> str:
     """Give the last part of a step's address, as a file name. Raises RecipeError where there is none."""
-    name = unquote(urlsplit(step.url).path.rpartition("/")[2])
-    if name in ("", ".", "..") or "/" in name or not name.isprintable():
-        if step.to.endswith("/") and not step.unpack:
+    name = last_part(step.url)
+    if not name:
+        if step.has_name_of_its_own:
             raise RecipeError(
                 f"{step.where}: {step.title}: the address ends in no file name",
                 f"name the file: to={step.to + 'NAME'!r}",
             )
         return "download"
     return name
+
+
+def last_part(url: str) -> str:
+    """Give the last part of an address's path, if it can be a file's name, else ``""``."""
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    return "" if name in (".", "..") or "/" in name or not name.isprintable() else name

@@ -22,7 +22,7 @@ from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, rec
 def counter():
     return image(
         oci("a:b"), git("https://x/y", "0" * 40, to="/g", lfs=True),
-        gdrive("abc", to="/d", unpack=True, strip=1),
+        gdrive("1AbCdEfGhIjKlMnOpQr", to="/d", unpack=True, strip=1),
         hub("a/b", revision="main", files=["x"], to="/h"), dockerfile("Dockerfile", args={"A": "b"}),
         apt("bookworm", "b1", "a1", arch="arm64", as_of="2024-01-31", mirrors=["https://m/"], configure=True),
         wheels("b", "a", as_of="2024-01-31", build=True), files("a", to="/a", mode=0o600, uid=3),

@@ -1,4 +1,4 @@
-"""Place one fetched file, or what is in it if it is an archive.
+"""Place one fetched file, or what is in it if it is an archive; from Google Drive as from anywhere.
 
 Knows nothing of where it came from; nothing of the tree below matters.
 """
@@ -13,19 +13,19 @@ from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
-from reprobuild.derivation.steps import Url
+from reprobuild.derivation.steps import FetchedFile
 from reprobuild.errors import RecipeError
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 
 
-def facts(step: Url, below: tree.Tree, store: Store) -> dict[str, Json]:
+def facts(step: FetchedFile, below: tree.Tree, store: Store) -> dict[str, Json]:
     """Give what placing depends on of the tree below: nothing."""
     return {}
 
 
 def place(
-    step: Url, pins: Sequence[Pin], facts: Mapping[str, Json], store: Store, group: Transaction
+    step: FetchedFile, pins: Sequence[Pin], facts: Mapping[str, Json], store: Store, group: Transaction
 ) -> Placement:
     """Give the entries of the fetched file. Raises ArchiveError, naming step, file and member."""
     (pin,) = pins
