@@ -30,7 +30,7 @@ from reprobuild.errors import EngineError, OutsideError, RecipeError, UsageError
 from reprobuild.events import Warned
 from reprobuild.store.checkouts import Checkout
 
-STAGED = ("__init__.py", "digest.py", "errors.py", "value.py", "derivation")
+STAGED = ("__init__.py", "canonical.py", "digest.py", "errors.py", "value.py", "derivation")
 """Parts of the package that evaluation imports."""
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes: far more than any recipe comes to, and little enough to read."""
