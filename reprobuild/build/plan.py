@@ -16,14 +16,18 @@ from reprobuild.build.derive import Derived
 from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import DerivedStep
+from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.steps import Step
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
+from reprobuild.store.realisations import bodies_of_listing
 from reprobuild.tree import Tree
 
 if TYPE_CHECKING:
     from reprobuild.fetch.download import Download
+    from reprobuild.store.blobs import Blobs
 
 StepPlan = Literal["reuse", "build", "build unless equal"]
 """``build unless equal``: an earlier step is built first, and if that gives the same tree as some
@@ -116,7 +120,7 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
     again = f"reprobuild lock {folder.name} --update {step.kind}"
     pins = []
     for pin in derived.pins:
-        if not blobs.has(pin.sha256):
+        if not _has(blobs, step, pin):
             pins.append(pin)
         elif blobs.size(pin.sha256) != pin.size:
             raise wrong_size(f"{place}: {pin.name}", pin.size, blobs.size(pin.sha256), again)
@@ -127,6 +131,14 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
         mend += f', after writing sha256="{{got}}" at {place}'
     found = kinds.finder(step.kind).downloads(step, pins, project.settings)
     return [replace(one, folder=one.folder or folder, where=place, mend=one.mend or mend) for one in found]
+
+
+def _has(blobs: Blobs, step: Step, pin: Pin) -> bool:
+    """Tell whether the store has what a pin says: the blob and, if it lists a tree, all bodies of that."""
+    if not blobs.has(pin.sha256):
+        return False
+    bodies = bodies_of_listing(blobs.read(pin.sha256)) if step.pins_trees else ()
+    return all(blobs.has(Digest.trusted(digits)) for digits in bodies)
 
 
 def wrong_size(what: str, pinned: int, found: int, again: str) -> CheckFailedError:

@@ -141,10 +141,16 @@ def fetch(project: Project, downloads: Sequence[Download]) -> None:
     DigestMismatchError for bytes that are not the pinned ones."""
     if downloads:
         from reprobuild.fetch.download import fetch_all
+        from reprobuild.fetch.failures import refuse_offline
 
+        if project.settings.offline:
+            refuse_offline(downloads, "this run may not use the network (--offline)")
+        for one in downloads:
+            if one.bring is not None:
+                one.bring(one, project.store, project.settings, project.tell)
         fetch_all(
             project.store,
-            downloads,
+            [one for one in downloads if one.bring is None],
             tell=project.tell,
             offline=project.settings.offline,
             jobs=project.settings.jobs,

@@ -17,7 +17,7 @@ from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import Apt, FetchedFile, Files, Run, Step, Wheels
+from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Run, Step, Wheels
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
@@ -87,15 +87,17 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
         raise NotBuiltError(
             f"{step.where}: wheels(…, build=True) is not in this release", "choose versions that have wheels"
         )
+    elif isinstance(step, Git):
+        value |= {"to": step.to}
     elif not isinstance(step, Apt | Wheels):
         raise NotBuiltError(
             f"{step.where}: {step.kind}(…) is not in this release",
-            "this release has apt, files, gdrive, run, url, wheels",
+            "this release has apt, files, gdrive, git, run, url, wheels",
         )
     if isinstance(step, Wheels):
         value |= {"python": step.python}
-    if isinstance(step, FetchedFile) and not step.has_name_of_its_own:
-        # The file's name is upstream's, which is in no hash unless it names what is placed.
+    if isinstance(step, Git) or (isinstance(step, FetchedFile) and not step.has_name_of_its_own):
+        # The name is upstream's, which is in no hash unless it names what is placed.
         value |= {"pins": [{"size": pin.size, "sha256": pin.sha256.hex} for pin in pins]}
     elif step.is_source:
         value |= {"pins": [pin.content for pin in pins]}

@@ -24,6 +24,8 @@ class Step:
     kind: ClassVar[str]
     is_per_platform: ClassVar[bool] = False
     """Whether it comes to other files on another platform."""
+    pins_trees: ClassVar[bool] = False
+    """Whether its pins are listings of trees, of no use without the bodies that they name."""
 
     where: Where = field(default_factory=Where)
 
@@ -237,9 +239,12 @@ class Git(Fetched):
     """A commit of a git repository."""
 
     kind: ClassVar[str] = "git"
+    pins_trees: ClassVar[bool] = True
 
     url: str
+    """http(s), or ``file:`` for a bundle inside the recipe's folder."""
     commit: str
+    """The whole name: 40 hex digits, or 64 in a repository of sha256 objects."""
     to: str
     submodules: bool = False
     lfs: bool = False
@@ -247,6 +252,11 @@ class Git(Fetched):
     @property
     def title(self) -> str:
         return f"git {self.url} at {self.commit[:12]}"
+
+    @property
+    def source_key(self) -> str:
+        flags = (("submodules", self.submodules), ("lfs", self.lfs))
+        return " ".join([f"git {self.url} at {self.commit}", *(name for name, is_set in flags if is_set)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,9 +137,7 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     ),
     "run": lambda one: words.run(one.command, **_keywords(one, "command")),
     "oci": lambda one: words.oci(one.reference, **_keywords(one, "reference")),
-    "git": lambda one: words.git(
-        one.url, one.commit, **_keywords(one, "url", "commit", "mirrors", *_FETCHED)
-    ),
+    "git": lambda one: words.git(one.url, one.commit, **_keywords(one, "url", "commit")),
     "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id")),
     "hub": lambda one: words.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
     "dockerfile": lambda one: words.dockerfile(one.path, args=one.args),

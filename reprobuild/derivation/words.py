@@ -6,6 +6,7 @@ Knows nothing of how a source is resolved, fetched or placed; errors say where i
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ SERVED_PORTS = (53, 80, 443)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}T\d{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=\S+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SCP = re.compile(r"(?:[^@/]+@)?([^:/]+):(?!//)(.+)")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -230,12 +233,39 @@ def oci(
     )
 
 
-def git(url: str, commit: str, *, to: str, submodules: bool = False, lfs: bool = False) -> Git:
-    """Place the files of a commit (40 hex digits) of a git repository. Raises RecipeError."""
+def git(
+    url: str,
+    commit: str,
+    *,
+    to: str,
+    submodules: bool = False,
+    lfs: bool = False,
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
+) -> Git:
+    """Place the files of a commit of a git repository, without its history.
+
+    ``url``: an http(s) address, or ``file:`` and the path of a bundle in the recipe's folder;
+    ``commit``: its whole name, 40 hex digits; ``to``: the folder of the image that gets the files;
+    ``submodules``: theirs too; ``lfs``: the files that pointers of Git LFS stand for. Raises RecipeError.
+    """
     where = Where.caller()
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
-        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", "git rev-parse HEAD gives one")
-    return Git(url=url, commit=commit, to=path_inside(to, where), submodules=submodules, lfs=lfs, where=where)
+    for address in (url, *mirrors):
+        _check_repository(address, where)
+    if not _COMMIT.fullmatch(commit):
+        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", _full_commit(url, commit))
+    return Git(
+        url=url,
+        commit=commit,
+        to=path_inside(to, where),
+        submodules=submodules,
+        lfs=lfs,
+        mirrors=tuple(mirrors),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
+    )
 
 
 def gdrive(
@@ -392,6 +422,28 @@ def _check_file(sha256: str, unpack: bool, strip: int, mode: int | None, where: 
 def _check_sha256(sha256: str, where: Where) -> None:
     if sha256 and not _SHA256.fullmatch(sha256):
         raise RecipeError(f"{where}: sha256={sha256!r}: 64 lower-case hex digits are needed")
+
+
+def _check_repository(url: str, where: Where) -> None:
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise RecipeError(
+            f"{where}: git() holds a user name or password, which would be kept in the lock",
+            "put credentials into ~/.netrc, and name the https address without them",
+        )
+    if parts.scheme not in ("http", "https", "file") or (parts.scheme != "file" and not parts.hostname):
+        scp = _SCP.fullmatch(url)
+        raise RecipeError(
+            f"{where}: git({url!r}): not an http or https address, nor file: and the path of a bundle",
+            f"most hosts answer at https://{scp[1]}/{scp[2]}" if scp else "",
+        )
+
+
+def _full_commit(url: str, commit: str) -> str:
+    """Give the command that tells the whole name of what was meant by a commit."""
+    if re.fullmatch(r"[0-9a-fA-F]{4,64}", commit):
+        return f"in a clone of it: git rev-parse {commit}^{{commit}}"
+    return f"git ls-remote {shlex.quote(url)} {shlex.quote(commit)}"
 
 
 def _check_day(as_of: str, where: Where) -> None:

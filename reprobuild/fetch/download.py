@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from reprobuild.fetch.transfer import Arrived, Site
     from reprobuild.settings import Settings
     from reprobuild.store.store import Store
+
+Bring = Callable[["Download", "Store", "Settings", Tell], None]
+"""Brings a download into the store, verified, in a way of its own."""
 
 PROGRESS_SECONDS = 0.1
 SLACK = 64 * 1024 * 1024
@@ -59,6 +62,8 @@ class Download:
     """The recipe's folder, for ``file:``."""
     site: Site | None = None
     """What is peculiar about asking its first addresses' host."""
+    bring: Bring | None = None
+    """What brings it, where that is more than one file from one address: then ``fetch_all`` is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
