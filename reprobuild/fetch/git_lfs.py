@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -77,13 +78,11 @@ def bring_large(http: Http, server: str, pointers: Sequence[Pointer], group: Tra
     todo = list(wanted.values())
     for start in range(0, len(todo), BATCH):
         part = todo[start : start + BATCH]
-        actions = persist(lambda part=part: _ask(http, server, part), wait=_wait, progress=lambda: 0)
+        actions = persist(partial(_ask, http, server, part), wait=_wait, progress=lambda: 0)
         for pointer in part:
             href, headers = actions[pointer.sha256.hex]
             persist(
-                lambda pointer=pointer, href=href, headers=headers: _bring(
-                    http, pointer, href, headers, group, tell
-                ),
+                partial(_bring, http, pointer, href, headers, group, tell),
                 wait=_wait,
                 progress=lambda: 0,
             )

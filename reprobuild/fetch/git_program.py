@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from reprobuild.errors import OutsideError, UpstreamError
 
@@ -138,7 +138,7 @@ class Git:
             except OSError as error:
                 raise OutsideError(f"{self._program} cannot be started: {error.strerror}") from None
             try:
-                yield process, process.stdout or file, messages
+                yield process, cast("BinaryIO", process.stdout or file), messages
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)

@@ -31,14 +31,14 @@ def resolve(step: Git, context: Context) -> tuple[Pin, ...]:
             context,
             step,
             found.pointers,
-            "pointers of Git LFS in place of files; with lfs=True they come whole",
+            "pointers of Git LFS; with lfs=True files come instead",
         )
     if found.places:
         _note(
             context,
             step,
             found.places,
-            "submodules left as empty folders; with submodules=True they come too",
+            "submodules as empty folders; with submodules=True they come",
         )
     listing = found.tree.listing
     name = f"{repository_name(step.url)}-{step.commit[:12]}.tree"

@@ -32,6 +32,8 @@ class GitSite:
     """Bare repositories of a folder, to be cloned by anybody."""
 
     folder: Path
+    any_commit: bool = True
+    """Whether commits are given that no branch or tag names, as public hosts do."""
 
     def __call__(self, request: Request) -> Answer:
         environment = {
@@ -44,7 +46,7 @@ class GitSite:
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
             "GIT_CONFIG_KEY_1": "uploadpack.allowAnySHA1InWant",
-            "GIT_CONFIG_VALUE_1": "true",
+            "GIT_CONFIG_VALUE_1": str(self.any_commit).lower(),
             "PATH_INFO": request.path,
             "QUERY_STRING": urlsplit(request.target).query,
             "REQUEST_METHOD": request.method,

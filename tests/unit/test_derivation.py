@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from reprobuild import apt, dockerfile, files, git, hub, image, oci, predictor, run, url, wheels
+from reprobuild import apt, dockerfile, files, hub, image, oci, predictor, run, url, wheels
 from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
 from reprobuild.derivation.lockfile import Lock
@@ -122,7 +122,6 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
     "step",
     [
         oci("python:3.7"),
-        git("https://example.org/x", "0" * 40, to="/x"),
         hub("a/b", revision="0" * 40),
         dockerfile("Dockerfile"),
         apt("bookworm", "git", configure=True),

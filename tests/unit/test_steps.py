@@ -37,6 +37,13 @@ from reprobuild.errors import RecipeError
         pytest.param(lambda: run("x", env={"A=B": "c"}), "no process", id="run-env-name"),
         pytest.param(lambda: run("x", env={"A": 1}), "no process", id="run-env-number"),  # type: ignore[dict-item]
         pytest.param(lambda: git("https://x/y", "main", to="/y"), "full commit", id="git-branch"),
+        pytest.param(lambda: git("https://u:p@x/y", "0" * 40, to="/y"), "user name", id="git-credentials"),
+        pytest.param(lambda: git("git@x:y", "0" * 40, to="/y"), "not an http", id="git-scp"),
+        pytest.param(
+            lambda: git("https://x/y", "0" * 40, to="/y", mirrors=["ssh://x/y"]),
+            "not an http",
+            id="git-mirror",
+        ),
         pytest.param(lambda: oci("https://x/y"), "no scheme", id="oci-scheme"),
         pytest.param(lambda: oci("oci-layout:/y"), "outside", id="oci-outside"),
         pytest.param(lambda: oci("y", mirrors=["oci-layout:y"]), "repository of a registry", id="oci-mirror"),
