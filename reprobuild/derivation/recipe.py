@@ -6,14 +6,16 @@ Knows nothing of how recipes are found or evaluated, nor of locks.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
+from reprobuild.derivation.dockerfile.verify import check_stages
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Gdrive, Oci, Step, Url
+from reprobuild.derivation.steps import Gdrive, Oci, Stage, Step, Url
 from reprobuild.derivation.where import Where
 from reprobuild.derivation.words import checked_environment, path_inside
 from reprobuild.errors import RecipeError
@@ -56,7 +58,7 @@ class Recipe:
 
 
 def image(
-    *steps: Step,
+    *steps: Step | Sequence[Step],
     env: Mapping[str, str] | None = None,
     workdir: str = "",
     predictors: Mapping[str, Predictor] | None = None,
@@ -68,28 +70,44 @@ def image(
     ``predictors``: name → predictor, ``default`` being what ``NAME`` alone means. Raises RecipeError.
     """
     where = Where.caller()
-    for step in steps:
-        if not isinstance(step, Step):
-            raise RecipeError(
-                f"{where}: image(): {step!r} is no step", "steps are apt(…), files(…), run(…), …"
-            )
+    flat = tuple(_flat(steps, where))
+    for step in flat:
         if isinstance(step, Url | Gdrive) and not step.to:
             raise RecipeError(f"{step.where}: {step.title}: it does not say where it goes", 'add to="/path"')
-    if not steps:
+    if not flat:
         raise RecipeError(f"{where}: image() has no step")
-    for step in steps[1:]:
-        if isinstance(step, Oci):
+    for before, step in itertools.pairwise(flat):
+        begins = isinstance(before, Stage) and not before.begin
+        if isinstance(step, Oci) and not begins:
             raise RecipeError(
                 f"{step.where}: {step.title}: a base image is what everything else is put on",
                 "make oci(…) the first step of image(…)",
             )
+    check_stages(flat)
     for name in predictors or {}:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise RecipeError(
                 f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
             )
     folder = path_inside(workdir, where) if workdir else ""
-    return Image(tuple(steps), checked_environment(env, where), folder, dict(predictors or {}))
+    return Image(flat, checked_environment(env, where), folder, dict(predictors or {}))
+
+
+def _flat(steps: Sequence[Step | Sequence[Step]], where: Where) -> Iterator[Step]:
+    """Give the steps one by one; those of a Dockerfile come as one argument, which is the first."""
+    for index, step in enumerate(steps):
+        if isinstance(step, Step):
+            yield step
+        elif isinstance(step, tuple) and all(isinstance(one, Step) for one in step):
+            if index:
+                raise RecipeError(
+                    f"{where}: image(): a Dockerfile begins an image", "make dockerfile(…) the first step"
+                )
+            yield from step
+        else:
+            raise RecipeError(
+                f"{where}: image(): {step!r} is no step", "steps are apt(…), files(…), run(…), …"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 from reprobuild.canonical import canonical
 from reprobuild.derivation import predictors, words
 from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
+from reprobuild.derivation.dockerfile.verify import checked_copy, checked_run, checked_setting, checked_stage
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe, image
 from reprobuild.derivation.recipe import recipe as marked
@@ -135,12 +136,16 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "wheels": lambda one: words.wheels(
         *one.requirements, **_keywords(one, "requirements", "mirrors", *_FETCHED)
     ),
-    "run": lambda one: words.run(one.command, **_keywords(one, "command")),
+    "run": lambda one: checked_run(
+        one, words.run(one.command, **_keywords(one, "command", "shell", "mounts", "setting"))
+    ),
     "oci": lambda one: words.oci(one.reference, **_keywords(one, "reference")),
     "git": lambda one: words.git(one.url, one.commit, **_keywords(one, "url", "commit")),
     "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id")),
     "hub": lambda one: words.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
-    "dockerfile": lambda one: words.dockerfile(one.path, args=one.args),
+    "setting": checked_setting,
+    "copy": checked_copy,
+    "stage": checked_stage,
 }
 
 

@@ -5,8 +5,10 @@ Knows nothing of how a source is resolved, fetched or placed; errors say where i
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,7 +17,6 @@ from reprobuild.derivation.image_reference import LocalReference, read_reference
 from reprobuild.derivation.predictors import check_network
 from reprobuild.derivation.steps import (
     Apt,
-    Dockerfile,
     Fetched,
     Files,
     Gdrive,
@@ -23,6 +24,7 @@ from reprobuild.derivation.steps import (
     Hub,
     Oci,
     Run,
+    Step,
     Url,
     Wheels,
 )
@@ -321,9 +323,23 @@ def hub(
     )
 
 
-def dockerfile(path: str, *, args: Mapping[str, str] | None = None) -> Dockerfile:
-    """Take the steps of a Dockerfile."""
-    return Dockerfile(path=path, args=dict(args or {}), where=Where.caller())
+def dockerfile(
+    path: str, *, args: Mapping[str, str] | None = None, target: str = "", context: str | None = None
+) -> tuple[Step, ...]:
+    """Begin with what a Dockerfile makes: its steps, to be the first of ``image``.
+
+    ``path``: of the Dockerfile, in the recipe's folder; ``args``: values of its arguments; ``target``: the
+    stage to end with, by default the last; ``context``: the folder that COPY reads, by default the
+    Dockerfile's. Raises RecipeError, with the Dockerfile's line where there is one.
+    """
+    from reprobuild.derivation.dockerfile.reading import read_dockerfile
+
+    where = Where.caller()
+    folder = os.path.dirname(sys._getframe(1).f_code.co_filename)
+    for name, value in (args or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise RecipeError(f"{where}: dockerfile(): args={{{name!r}: {value!r}}}: texts are needed")
+    return read_dockerfile(path, dict(args or {}), target, context, where, folder)
 
 
 def path_inside(path: str, where: Where) -> str:

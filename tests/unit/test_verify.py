@@ -16,14 +16,14 @@ from reprobuild.errors import RecipeError
 from tests.unit.test_evaluation import WHOLE, write
 
 STEPS = """
-from reprobuild import apt, dockerfile, files, gdrive, git, hub, image, oci, recipe, run, url, wheels
+from reprobuild import apt, files, gdrive, git, hub, image, oci, recipe, run, url, wheels
 
 @recipe(version="1")
 def counter():
     return image(
         oci("a:b"), git("https://x/y", "0" * 40, to="/g", lfs=True),
         gdrive("1AbCdEfGhIjKlMnOpQr", to="/d", unpack=True, strip=1),
-        hub("a/b", revision="main", files=["x"], to="/h"), dockerfile("Dockerfile", args={"A": "b"}),
+        hub("a/b", revision="main", files=["x"], to="/h"),
         apt("bookworm", "b1", "a1", arch="arm64", as_of="2024-01-31", mirrors=["https://m/"], configure=True),
         wheels("b", "a", as_of="2024-01-31", build=True), files("a", to="/a", mode=0o600, uid=3),
         url("https://x/y", to="/y", mirrors=["https://m/y"], licence="MIT", redistribute=False,
