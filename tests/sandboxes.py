@@ -7,6 +7,7 @@ file is its program too. Knows nothing of stores.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import importlib
 import json
 import os
@@ -27,6 +28,8 @@ from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
 from reprobuild.value import fields as fields_of
 from reprobuild.value import replace
+from tests.gateways import AnsweringGateway
+from tests.require import require
 
 ORDINARY_UID = 54321
 """Somebody who is not there: nothing on the machine belongs to them."""
@@ -61,6 +64,8 @@ class Outcome:
     result: Result
     capture: Recorded
     printed: bytes
+    arrived: list[tuple[str, str, int, str]] = field(default_factory=list)
+    """What came to the gateway: protocol, address, port, program."""
 
     @property
     def text(self) -> str:
@@ -76,6 +81,8 @@ class Sandboxes:
     """A folder of the identity's own that both can reach."""
     lowers: tuple[Path, ...]
     base: Command = field(default_factory=lambda: Command(("/bin/true",), timeout=60))
+    gateway: Mapping[str, Any] | None = None
+    """Fields of an AnsweringGateway for each command; None: no gateway."""
 
     @property
     def uid(self) -> int:
@@ -89,12 +96,26 @@ class Sandboxes:
     def run(self, command: Command, *, capture: bool = False, stdin: bytes | None = None) -> Outcome:
         """Run a command; raises what the engine raises."""
         if (self.identity == "root") == (os.geteuid() == 0):
-            return perform(self.home, self.lowers, command, capture=capture, stdin=stdin)
+            return perform(
+                self.home, self.lowers, command, gateway=self.gateway, capture=capture, stdin=stdin
+            )
         return self._elsewhere(command, capture=capture, stdin=stdin)
 
     def shell(self, text: str, *, capture: bool = False, **changes: Any) -> Outcome:
         """Run a shell text."""
         return self.run(replace(self.base, argv=("/bin/sh", "-c", text), **changes), capture=capture)
+
+    def python(self, program: str, *, stdin: bytes = b"") -> Outcome:
+        """Run a program with the host's own Python, of which nothing else is shown."""
+        missing = "" if Path("/usr/bin/python3").exists() else "/usr/bin/python3 is not there"
+        require("/usr/bin/python3", missing)
+        places = [Path(place) for place in ("/usr", "/lib", "/lib64") if Path(place).exists()]
+        command = Command(
+            ("/usr/bin/python3", "-ISB", "-c", program),
+            inputs={str(place): place for place in places},
+            timeout=60,
+        )
+        return dataclasses.replace(self, lowers=()).run(command, stdin=stdin)
 
     def asked(self, command: Command, *, capture: bool = False, stdin: bytes | None = None) -> str:
         """Write what this file's program reads."""
@@ -106,6 +127,12 @@ class Sandboxes:
                 "env": dict(command.env),
                 "inputs": {inside: str(path) for inside, path in command.inputs.items()},
                 "outputs": {inside: str(path) for inside, path in command.outputs.items()},
+            },
+            "gateway": self.gateway
+            and {
+                **self.gateway,
+                "certificate": self.gateway.get("certificate", b"").decode(),
+                "files": {path: text.decode() for path, text in self.gateway.get("files", {}).items()},
             },
             "capture": capture,
             "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
@@ -132,7 +159,8 @@ class Sandboxes:
         capture_made.bodies = {path: base64.b64decode(body) for path, body in answer["bodies"].items()}
         values = answer["result"]
         result = Result(**{**values, "tail": tuple(values["tail"]), "refused": tuple(values["refused"])})
-        return Outcome(result, capture_made, base64.b64decode(answer["printed"]))
+        arrived = [(protocol, address, port, by) for protocol, address, port, by in answer["arrived"]]
+        return Outcome(result, capture_made, base64.b64decode(answer["printed"]), arrived)
 
 
 def ordinary_uid() -> int:
@@ -154,9 +182,16 @@ def shared_folder(uid: int) -> Iterator[Path]:
 
 
 def perform(
-    home: Path, lowers: tuple[Path, ...], command: Command, *, capture: bool, stdin: bytes | None
+    home: Path,
+    lowers: tuple[Path, ...],
+    command: Command,
+    *,
+    gateway: Mapping[str, Any] | None,
+    capture: bool,
+    stdin: bytes | None,
 ) -> Outcome:
     """Run a command as whoever we are."""
+    answering = None if gateway is None else AnsweringGateway(**gateway)
     engine = SandboxEngine(home / "scratch", choose_owner())
     recorded, printed = Recorded(), list[bytes]()
     with tempfile.TemporaryFile() as file:
@@ -165,22 +200,34 @@ def perform(
         result = engine.run(
             Checkout(lowers),
             command,
+            gateway=answering,
             capture=recorded if capture else None,
             output=printed.append,
             stdin=None if stdin is None else file,
         )
-    return Outcome(result, recorded, b"".join(printed))
+    if answering is not None:
+        assert answering.closed == 1
+        assert answering.attended <= 1
+    return Outcome(result, recorded, b"".join(printed), answering.arrived if answering else [])
 
 
 def become(uid: int) -> None:
     """Take a uid for good, where root is to be given up."""
     # What is imported later may lie where only root can read.
-    for name in ("encodings.ascii", "ctypes", "shutil", "reprobuild.engine.terminal"):
+    for name in (
+        "encodings.ascii",
+        "ctypes",
+        "shutil",
+        "reprobuild.engine.terminal",
+        "reprobuild.engine.peers",
+    ):
         importlib.import_module(name)
     if uid != os.geteuid():
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+    if not os.access(sys.executable, os.X_OK):
+        sys.executable = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
 
 
 def main() -> None:
@@ -200,7 +247,14 @@ def main() -> None:
     stdin = None if asked["stdin"] is None else base64.b64decode(asked["stdin"])
     lowers = tuple(Path(lower) for lower in asked["lowers"])
     try:
-        outcome = perform(Path(asked["home"]), lowers, command, capture=asked["capture"], stdin=stdin)
+        outcome = perform(
+            Path(asked["home"]),
+            lowers,
+            command,
+            gateway=_gateway(asked["gateway"]),
+            capture=asked["capture"],
+            stdin=stdin,
+        )
     except ReprobuildError as error:
         json.dump({"error": error.message, "hint": error.hint}, sys.stdout)
         return
@@ -211,8 +265,17 @@ def main() -> None:
         ],
         "bodies": {path: base64.b64encode(body).decode() for path, body in outcome.capture.bodies.items()},
         "printed": base64.b64encode(outcome.printed).decode(),
+        "arrived": outcome.arrived,
     }
     json.dump(answer, sys.stdout)
+
+
+def _gateway(asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    return asked and {
+        **asked,
+        "certificate": asked["certificate"].encode(),
+        "files": {path: text.encode() for path, text in asked["files"].items()},
+    }
 
 
 if __name__ == "__main__":

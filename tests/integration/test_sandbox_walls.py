@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from reprobuild.engine.protocol import Command
 from reprobuild.errors import ReprobuildError
 from reprobuild.value import replace as changed
-from tests.require import require
 from tests.roots import give_to
 from tests.sandboxes import Sandboxes
 
@@ -152,21 +150,8 @@ for name, attempt in json.load(sys.stdin).items():
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are x86_64's")
 def test_attempts_of_calls_fail(sandboxes: Sandboxes) -> None:
-    told = _host_python(sandboxes, _PROBE, stdin=json.dumps(CALL_ATTEMPTS).encode())
+    told = sandboxes.python(_PROBE, stdin=json.dumps(CALL_ATTEMPTS).encode()).text
     assert told.splitlines() == [f"{name}: held" for name in CALL_ATTEMPTS]
-
-
-def _host_python(sandboxes: Sandboxes, program: str, stdin: bytes = b"") -> str:
-    """Run a program with the host's own Python, of which nothing else is shown."""
-    require("/usr/bin/python3", "" if Path("/usr/bin/python3").exists() else "/usr/bin/python3 is not there")
-    places = [Path(place) for place in ("/usr", "/lib", "/lib64") if Path(place).exists()]
-    command = Command(
-        ("/usr/bin/python3", "-ISB", "-c", program),
-        inputs={str(place): place for place in places},
-        timeout=60,
-    )
-    outcome = replace(sandboxes, lowers=()).run(command, stdin=stdin)
-    return outcome.text.strip()
 
 
 def test_files_belong_outside_to_a_uid_that_owns_nothing_else(sandboxes: Sandboxes) -> None:
@@ -216,19 +201,19 @@ def test_an_abstract_socket_of_the_host_can_not_be_reached(sandboxes: Sandboxes)
         listening.listen()
         with socket.socket(socket.AF_UNIX) as here:
             here.connect(f"\0{name}")
-        answer = _host_python(
-            sandboxes, f"import socket; s = socket.socket(socket.AF_UNIX); print(s.connect_ex('\\0{name}'))"
-        )
-    assert answer == "111"
+        answer = sandboxes.python(
+            f"import socket; s = socket.socket(socket.AF_UNIX); print(s.connect_ex('\\0{name}'))"
+        ).text
+    assert answer == "111\n"
 
 
 def test_a_port_of_the_host_can_not_be_reached(sandboxes: Sandboxes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        answer = _host_python(
-            sandboxes, f"import socket; print(socket.socket().connect_ex(('127.0.0.1', {port})))"
-        )
-    assert answer == "111"
+        answer = sandboxes.python(
+            f"import socket; print(socket.socket().connect_ex(('127.0.0.1', {port})))"
+        ).text
+    assert answer == "111\n"
 
 
 def test_a_process_of_the_host_can_not_be_ended(sandboxes: Sandboxes) -> None:
@@ -246,11 +231,10 @@ def test_descriptors_of_the_caller_do_not_leak(sandboxes: Sandboxes, tmp_path: P
     (tmp_path / "open").write_text("open")
     with open(tmp_path / "open") as file:
         os.set_inheritable(file.fileno(), True)
-        answer = _host_python(
-            sandboxes,
+        answer = sandboxes.python(
             "import os\nfor n in range(3, 1024):\n"
             "    try: print(os.readlink(f'/proc/self/fd/{n}'))\n    except OSError: pass",
-        )
+        ).text
     assert answer == ""
 
 

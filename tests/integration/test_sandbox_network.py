@@ -1,0 +1,91 @@
+"""What a command in the sandbox sees of a network that a gateway answers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from tests.sandboxes import Sandboxes
+
+
+@pytest.fixture
+def served(sandboxes: Sandboxes) -> Sandboxes:
+    """The engine with a gateway that answers on port 8081 too."""
+    return replace(sandboxes, gateway={"ports": (8081,)})
+
+
+ADDRESSES = {
+    "literal": ("93.184.216.34", 80, "http://93.184.216.34/"),
+    "port of TLS": ("93.184.216.34", 443, "http://93.184.216.34:443/"),
+    "named port": ("10.0.0.1", 8081, "http://10.0.0.1:8081/"),
+    "IPv6": ("2001:db8::7", 80, "http://[2001:db8::7]/"),
+    "IPv6, named port": ("fd00::1", 8081, "http://[fd00::1]:8081/"),
+    "link-local": ("169.254.169.254", 80, "http://169.254.169.254/"),
+    "loopback": ("127.0.0.1", 80, "http://127.0.0.1/"),
+}
+
+
+@pytest.mark.parametrize(("address", "port", "url"), ADDRESSES.values(), ids=ADDRESSES)
+def test_every_address_is_the_gateways(served: Sandboxes, address: str, port: int, url: str) -> None:
+    outcome = served.shell(f"wget -q -O - '{url}'")
+    assert outcome.text == f"gateway {address} {port}\n"
+    assert outcome.arrived == [("tcp", address, port, f"wget -q -O - {url}")]
+
+
+def test_what_is_asked_of_a_name_server_arrives_and_is_answered(served: Sandboxes) -> None:
+    assert served.shell("cat /etc/resolv.conf").text == "nameserver 198.18.0.1\n"
+    outcome = served.python(
+        "import socket\n"
+        "for family, address in (socket.AF_INET, '198.18.0.1'), (socket.AF_INET6, '2001:db8::53'):\n"
+        "    asked = socket.socket(family, socket.SOCK_DGRAM)\n"
+        "    asked.settimeout(10)\n"
+        "    asked.sendto(b'question', (address, 53))\n"
+        "    answer, (of, *_) = asked.recvfrom(100)\n"
+        "    print(answer.decode(), of)\n"
+    )
+    assert outcome.text == "question 198.18.0.1\nquestion 2001:db8::53\n"
+    assert outcome.arrived == [("udp", "198.18.0.1", 53, ""), ("udp", "2001:db8::53", 53, "")]
+
+
+def test_a_command_that_asks_for_nothing_is_never_attended(served: Sandboxes) -> None:
+    outcome = served.shell("echo done", capture=True)
+    assert (outcome.text, outcome.arrived, outcome.capture.changes) == ("done\n", [], [])
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("::", "127.0.0.1")]
+)
+def test_a_server_of_the_commands_own_is_reached_by_it(served: Sandboxes, listen: str, url: str) -> None:
+    outcome = served.shell(
+        "mkdir /site; echo mine > /site/page; "
+        f"busybox httpd -f -h /site -p '{listen if ':' not in listen else f'[{listen}]'}:8080' & "
+        f"until wget -q -O - http://{url}:8080/page 2> /dev/null; do sleep 0.05; done"
+    )
+    assert outcome.text == "mine\n"
+    assert outcome.arrived == []
+
+
+def test_without_a_gateway_nothing_listens(sandboxes: Sandboxes) -> None:
+    outcome = sandboxes.shell("cat /etc/resolv.conf; wget -q -O - http://127.0.0.1/ || echo refused")
+    assert outcome.text.splitlines()[-1] == "refused"
+    assert outcome.text.startswith("# There is no network here.\n")
+
+
+def test_a_program_with_a_hostile_name_is_shown_as_plain_text(served: Sandboxes) -> None:
+    outcome = served.python(
+        "'\033[2J\u202e'\nimport socket\n"
+        "s = socket.create_connection(('1.2.3.4', 80)); s.send(b'x'); s.recv(9)" + " " * 80 + "#" * 80
+    )
+    ((_, _, _, program),) = outcome.arrived
+    assert program.startswith("python3 -ISB -c ' [2J ' import socket ")
+    assert program.isprintable()
+    assert len(program) == 80
+
+
+def test_nothing_is_left_when_a_command_ends_by_its_time_limit(served: Sandboxes) -> None:
+    outcome = served.shell("wget -q -O - http://1.2.3.4/; sleep 1000", timeout=2)
+    assert outcome.result.timed_out
+    assert outcome.text == "gateway 1.2.3.4 80\n"
+    assert os.listdir(served.home / "scratch") == []
