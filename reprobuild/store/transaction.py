@@ -91,6 +91,16 @@ class Transaction:
         except OSError as error:
             raise self._trouble(error) from error
 
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob of this group or of the store, unbuffered; raises as ``Blobs.open``."""
+        path = self._pending.get(digest)
+        if path is None:
+            return self._blobs.open(digest)
+        try:
+            return open(path, "rb", buffering=0)
+        except OSError as error:
+            raise self._trouble(error) from error
+
     def add_bytes(self, data: bytes | memoryview) -> Digest:
         """Add bytes that are in memory."""
         digest = Digest.of(data)

@@ -1,0 +1,267 @@
+"""The gateway's sockets: who connects is told apart (TLS, HTTP, DNS, none of these) and served in a thread.
+
+Knows nothing of what is recorded. Threads and blocking sockets: a client that is slow keeps its own
+thread busy and nobody else's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from reprobuild.engine.protocol import Door
+from reprobuild.errors import ReprobuildError
+from reprobuild.gateway import dns, refusal
+from reprobuild.gateway.addresses import Addresses
+from reprobuild.gateway.certificates import Certificates
+from reprobuild.gateway.conversation import Conversation, Desk, ResetError, reset
+from reprobuild.gateway.hello import server_name
+
+MOST_CONNECTIONS = 512
+"""Clients at a time; who comes then is cut off."""
+FIRST_SECONDS = 60.0
+"""The longest silence at the beginning of a connection."""
+IDLE_SECONDS = 3600.0
+DNS_PORT = 53
+
+_TLS_HANDSHAKE = 0x16
+_IP_PKTINFO = 8  # Linux, netinet/in.h; Python names it from 3.12 on
+
+
+class Client:
+    """One connection, and what is known of it."""
+
+    def __init__(self, connection: socket.socket, host: str, port: int) -> None:
+        self.connection = connection
+        self.host = host
+        """The name whose address was connected to, or that address."""
+        self.port = port
+        self.named = ""
+        """The name that the client gave (SNI)."""
+
+
+class Server:
+    """Serves what comes in at a door until it is closed."""
+
+    def __init__(
+        self,
+        door: Door,
+        certificates: Certificates,
+        addresses: Addresses,
+        desk_of: Callable[[Client], Desk],
+        looked_up: Callable[[str], None],
+        is_cut_off: Callable[[str], bool],
+    ) -> None:
+        """``is_cut_off``: whether a host is refused before anything else is said."""
+        self._door = door
+        self._addresses = addresses
+        self._desk_of = desk_of
+        self._looked_up = looked_up
+        self._is_cut_off = is_cut_off
+        self._clients: dict[threading.Thread, Client] = {}
+        self._lock = threading.Lock()
+        self._is_closing = False
+        self._certificates = certificates
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._listen, name="gateway", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve, in threads."""
+        self._thread.start()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """End all connections and threads."""
+        with self._lock:
+            self._is_closing = True
+        with suppress(OSError):
+            self._wake.send(b"x")
+        deadline = time.monotonic() + seconds
+        self._thread.join(seconds)
+        for thread, client in list(self._clients.items()):
+            with suppress(OSError):
+                # The plain call: SSLSocket's own takes away what its thread is reading from.
+                socket.socket.shutdown(client.connection, socket.SHUT_RDWR)
+            del thread
+        for thread in list(self._clients):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for one in (self._wake, self._woken, *self._door.listeners, *self._door.datagrams):
+            one.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is being served."""
+        return not self._clients
+
+    def _listen(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for listener in self._door.listeners:
+                listener.setblocking(False)
+                selector.register(listener, selectors.EVENT_READ, self._accept)
+            for datagram in self._door.datagrams:
+                datagram.setblocking(False)
+                _ask_for_addresses(datagram)
+                selector.register(datagram, selectors.EVENT_READ, self._answer_datagram)
+            selector.register(self._woken, selectors.EVENT_READ, None)
+            while not self._is_closing:
+                for key, _ in selector.select():
+                    if key.data is not None:
+                        with suppress(OSError):
+                            key.data(key.fileobj)
+
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with self._lock:
+            if self._is_closing or len(self._clients) >= MOST_CONNECTIONS:
+                reset(connection)
+                return
+            address, port = connection.getsockname()[:2]
+            client = Client(connection, self._addresses.name(address) or _plain(address), port)
+            thread = threading.Thread(target=self._serve, args=(client,), name="gateway-client", daemon=True)
+            self._clients[thread] = client
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads can be had
+            reset(connection)
+            with self._lock:
+                del self._clients[thread]
+
+    def _answer_datagram(self, datagram: socket.socket) -> None:
+        data, ancillary, _, sender = datagram.recvmsg(dns.LONGEST, 256)
+        reply = dns.answer(data, self._addresses, self._looked_up)
+        if reply is not None:
+            datagram.sendmsg([reply], _from_where(ancillary), 0, sender)
+
+    def _serve(self, client: Client) -> None:
+        try:
+            client.connection.settimeout(FIRST_SECONDS)
+            if _is_loopback(client.host):
+                raise ResetError
+            if client.port == DNS_PORT:
+                self._answer_stream(client.connection)
+            else:
+                self._serve_http(client)
+        except (ResetError, ReprobuildError):
+            reset(client.connection)
+        except (OSError, ValueError):
+            pass  # the client went away, or we are closing
+        finally:
+            with suppress(OSError):
+                client.connection.close()
+            with self._lock:
+                self._clients.pop(threading.current_thread(), None)
+
+    def _serve_http(self, client: Client) -> None:
+        desk = self._desk_of(client)
+        try:
+            first = client.connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            desk.refuse(why=refusal.NOT_HTTP)
+            return
+        if not first:
+            return
+        scheme = "http"
+        if first[0] == _TLS_HANDSHAKE:
+            scheme = "https"
+            self._secure(client, desk)
+        elif not first.isalpha():
+            desk.refuse(why=refusal.NOT_HTTP)
+            raise ResetError
+        client.connection.settimeout(IDLE_SECONDS)
+        conversation = Conversation(client.connection, scheme, (client.host, client.port), desk)
+        conversation.run()
+        if scheme == "https" and not conversation.requests and not self._is_closing:
+            desk.refuse(why=refusal.BROKEN_OFF)
+
+    def _secure(self, client: Client, desk: Desk) -> None:
+        """Answer the handshake, by the certificate of the name that is meant."""
+        if desk.resets:
+            client.named = server_name(client.connection)
+            if self._is_cut_off(client.named or client.host):
+                desk.refuse()
+                raise ResetError
+        secure = self._certificates.wrap(client.connection, client.host)
+        with self._lock:
+            client.connection = secure
+            if self._is_closing:
+                raise ResetError
+        try:
+            secure.do_handshake()
+            client.named = secure.named
+        except OSError as error:
+            client.named = secure.named
+            if not self._is_closing:
+                desk.refuse(why=_why_no_handshake(error))
+            raise ResetError from None
+
+    def _answer_stream(self, connection: socket.socket) -> None:
+        """Answer DNS over TCP (RFC 7766): each message after its length."""
+        while True:
+            size = _read_exactly(connection, 2)
+            if size is None:
+                return
+            data = _read_exactly(connection, struct.unpack("!H", size)[0])
+            reply = dns.answer(data, self._addresses, self._looked_up) if data else None
+            if reply is None:
+                return
+            connection.sendall(struct.pack("!H", len(reply)) + reply)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _plain(address: str) -> str:
+    """Give an IPv4 address that came in IPv6's clothes as it is, and none with a scope."""
+    bare = address.partition("%")[0]
+    mapped = bare.lower().removeprefix("::ffff:")
+    return mapped if mapped != bare.lower() and "." in mapped else bare
+
+
+def _why_no_handshake(error: OSError) -> str:
+    reason = getattr(error, "reason", None) or ""
+    if any(word in reason for word in ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")):
+        return refusal.UNTRUSTED
+    if any(
+        word in reason for word in ("WRONG_VERSION", "UNSUPPORTED_PROTOCOL", "NO_SHARED_CIPHER", "DECODE")
+    ):
+        return refusal.NOT_HTTP
+    return refusal.BROKEN_OFF
+
+
+def _read_exactly(connection: socket.socket, size: int) -> bytes | None:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            return None
+        data += more
+    return data
+
+
+def _ask_for_addresses(datagram: socket.socket) -> None:
+    """Have the kernel say to which address a datagram went, so that the answer comes from there."""
+    with suppress(OSError):
+        if datagram.family == socket.AF_INET6:
+            datagram.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            datagram.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+def _from_where(ancillary: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """Turn what the kernel said of a datagram into what it is told of the answer (ip(7), ipv6(7))."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(data) >= 12:
+            address = data[8:12]
+            return [(level, kind, struct.pack("i4s4s", 0, address, b""))]
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(data) >= 20:
+            return [(level, kind, data[:16] + struct.pack("i", 0))]
+    return []
