@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROJECT_FILE = "reprobuild.toml"
+MIRRORED = ("debian", "oci")
+"""What ``[mirrors]`` can name mirrors of."""
 ENGINES = ("auto", "sandbox", "docker")
 
 
@@ -28,6 +30,7 @@ class Settings:
         "debian_mirrors",
         "engine",
         "jobs",
+        "oci_mirrors",
         "offline",
         "project",
         "python_index",
@@ -57,6 +60,8 @@ class Settings:
     """Downloads at a time."""
     debian_mirrors: tuple[str, ...]
     """Base addresses (``https://mirror.example/debian``), tried in order; empty: the machine's own."""
+    oci_mirrors: tuple[str, ...]
+    """Servers that have a registry's repositories, tried before it: ``docker.io=https://mirror.example``."""
     python_index: str
     """A simple index; empty: what pip is configured with."""
     scratch: str
@@ -111,6 +116,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "offline": False,
         "jobs": 8,
         "debian_mirrors": (),
+        "oci_mirrors": (),
         "allow_private": (),
         "connect_to": (),
         "strict_network": False,
@@ -138,10 +144,10 @@ def _read(path: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     mirrors = found.pop("mirrors", {})
-    if not isinstance(mirrors, dict) or set(mirrors) - {"debian"}:
-        raise UsageError(f"{path}: [mirrors] knows 'debian' alone, a list of addresses")
-    if "debian" in mirrors:
-        found["debian_mirrors"] = mirrors["debian"]
+    if not isinstance(mirrors, dict) or set(mirrors) - set(MIRRORED):
+        known = " and ".join(map(repr, MIRRORED))
+        raise UsageError(f"{path}: [mirrors] knows {known} alone, lists of addresses")
+    found |= {f"{name}_mirrors": listed for name, listed in mirrors.items()}
     return found
 
 
@@ -150,7 +156,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name in ("store", "recipes", "engine", "python_index", "scratch"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split(os.pathsep) if name == "recipes" else value
-    for name in ("debian_mirrors", "allow_private", "connect_to"):
+    for name in (*(f"{name}_mirrors" for name in MIRRORED), "allow_private", "connect_to"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split()
     for name in ("offline", "strict_network"):

@@ -23,7 +23,7 @@ LONGEST_NAME = 64 * 1024
 LARGEST_HEADER = 8 * 1024 * 1024
 """Bytes of one pax header."""
 
-Kind = Literal["d", "f", "l", "h"]
+Kind = Literal["d", "f", "l", "h", "s"]
 _KINDS: Mapping[bytes, Kind] = {
     b"0": "f",
     b"\0": "f",
@@ -41,6 +41,7 @@ _REFUSED = {
     b"D": "a dump of a directory",
     b"N": "a table of names of an old GNU tar",
 }
+_SPECIAL = (b"3", b"4", b"6")
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _CAPABILITY_BASE64 = "LIBARCHIVE.xattr.security.capability"
 _ZERO_BLOCK = bytes(BLOCK)
@@ -64,7 +65,8 @@ class Member(NamedTuple):
     path: str
     """Relative, with no empty, ``.`` or ``..`` part; ``""`` for the root itself."""
     kind: Kind
-    """A directory, a file, a symbolic link, or a hard link (``h``) to an earlier member."""
+    """A directory, a file, a symbolic link, or a hard link (``h``) to an earlier member; in an image's layer
+    a device or fifo too (``s``)."""
     mode: int
     """Permission bits, 0 to 0o7777."""
     uid: int = 0
@@ -75,6 +77,8 @@ class Member(NamedTuple):
     """Of a symbolic link, as it is; of a hard link, the member's path, in the form of ``path``."""
     capability: bytes = b""
     """The value of ``security.capability``, if any."""
+    mtime: int = 0
+    """Whole seconds since the epoch; read in an image's layer alone."""
 
 
 class Body:
@@ -140,6 +144,12 @@ class _Blocks:
             missing -= len(chunk)
         return b"".join(parts)
 
+    def is_at_end(self) -> bool:
+        """Tell whether nothing more comes."""
+        if self._position >= len(self._data):
+            self._data, self._position = self._read(READ_SIZE), 0
+        return not self._data
+
     def skip(self, size: int) -> None:
         """Pass over bytes without keeping them."""
         while size > 0:
@@ -154,10 +164,12 @@ class _Blocks:
             continue
 
 
-def read_tar(stream: Stream) -> Iterator[tuple[Member, Body]]:
+def read_tar(stream: Stream, *, is_layer: bool = False) -> Iterator[tuple[Member, Body]]:
     """Give members with their bodies; a body that is not read is passed over.
 
-    Raises ArchiveError, naming the member.
+    ``is_layer``: as container engines read an image's layers: devices and fifos are given as such, a name
+    may begin with a slash, and the two blocks at the end may be missing. Raises ArchiveError, naming the
+    member.
     """
     blocks = _Blocks(stream)
     everywhere: dict[str, bytes] = {}
@@ -165,6 +177,8 @@ def read_tar(stream: Stream) -> Iterator[tuple[Member, Body]]:
     last = ""
     try:
         while True:
+            if is_layer and blocks.is_at_end():
+                return
             header = blocks.take(BLOCK)
             if header == _ZERO_BLOCK:
                 blocks.drain()
@@ -175,7 +189,7 @@ def read_tar(stream: Stream) -> Iterator[tuple[Member, Body]]:
                 _read_extension(flag, blocks, size, here, everywhere, last)
                 continue
             records = {**everywhere, **here} if everywhere else here
-            member = _member(header, flag, size, records)
+            member = _member(header, flag, size, records, is_layer=is_layer)
             if here:
                 here = {}
             if member is None:
@@ -275,7 +289,9 @@ def _pax_records(data: bytes, last: str) -> Iterator[tuple[str, bytes]]:
         position = end
 
 
-def _member(header: bytes, flag: bytes, size: int, records: Mapping[str, bytes]) -> Member | None:
+def _member(
+    header: bytes, flag: bytes, size: int, records: Mapping[str, bytes], *, is_layer: bool
+) -> Member | None:
     """Make a member of a header and what was said before it; None for what only labels a volume."""
     if "path" in records:
         name = records["path"]
@@ -286,14 +302,14 @@ def _member(header: bytes, flag: bytes, size: int, records: Mapping[str, bytes])
             name = header[345:500].split(b"\0", 1)[0] + b"/" + name
     if flag == b"V":
         return None
-    if flag in _REFUSED:
+    if flag in _REFUSED and not (is_layer and flag in _SPECIAL):
         raise ArchiveError(f"{_shown(name)} is {_REFUSED[flag]}, which an image cannot hold")
-    kind = _KINDS.get(flag)
+    kind = "s" if flag in _SPECIAL else _KINDS.get(flag)
     if kind is None:
         raise ArchiveError(f"{_shown(name)} is of a type that is not known, {flag!r}")
     if kind == "f" and name.endswith(b"/"):
         kind = "d"  # V7 has no other way to say it
-    path = clean_path(name)
+    path = clean_path(name.lstrip(b"/") if is_layer else name)
     if records and any(key.startswith("GNU.sparse.") for key in records):
         raise ArchiveError(f"{path!r} is a sparse file", "pack the archive without --sparse")
     capability = b""
@@ -307,8 +323,10 @@ def _member(header: bytes, flag: bytes, size: int, records: Mapping[str, bytes])
             capability = _base64(records[_CAPABILITY_BASE64], path)
     else:
         size = 0
-        if kind != "d":
+        if kind in "hl":
             link = records["linkpath"] if "linkpath" in records else header[157:257].split(b"\0", 1)[0]
+            if kind == "h" and is_layer:
+                link = link.lstrip(b"/")
             target = clean_path(link) if kind == "h" else _decoded(link)
             if not target:
                 raise ArchiveError(f"{path!r} is a link to nothing")
@@ -321,7 +339,19 @@ def _member(header: bytes, flag: bytes, size: int, records: Mapping[str, bytes])
         size,
         target,
         capability,
+        _mtime(header, records) if is_layer else 0,
     )
+
+
+def _mtime(header: bytes, records: Mapping[str, bytes]) -> int:
+    """Read whole seconds; a time that makes no sense is no reason to stop."""
+    try:
+        said = records.get("mtime")
+        if said is not None:
+            return int(said.partition(b".")[0])
+        return _number(header[136:148], "time", "")
+    except (ValueError, ArchiveError):
+        return 0
 
 
 def clean_path(name: bytes) -> str:

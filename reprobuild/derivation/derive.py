@@ -17,7 +17,7 @@ from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Run, Step, Wheels
+from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Oci, Run, Step, Wheels
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
@@ -89,10 +89,10 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
         )
     elif isinstance(step, Git):
         value |= {"to": step.to}
-    elif not isinstance(step, Apt | Wheels):
+    elif not isinstance(step, Apt | Oci | Wheels):
         raise NotBuiltError(
             f"{step.where}: {step.kind}(…) is not in this release",
-            "this release has apt, files, gdrive, git, run, url, wheels",
+            "this release has apt, files, gdrive, git, oci, run, url, wheels",
         )
     if isinstance(step, Wheels):
         value |= {"python": step.python}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config"
 """The name of the pin of a base image's config; it carries what commands see of it."""
+MANIFEST = "manifest"
+"""The name of the pin of a base image's manifest, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)

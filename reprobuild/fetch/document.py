@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reprobuild.errors import OfflineError, UpstreamError
 from reprobuild.fetch.http import Http, UnreachableError, plain
-from reprobuild.fetch.transfer import persist, refusal
+from reprobuild.fetch.transfer import Opener, persist, refusal
 
 if TYPE_CHECKING:
     from reprobuild.settings import Settings
@@ -38,7 +38,7 @@ class Document:
 def get(
     url: str,
     *,
-    http: Http | None = None,
+    http: Opener | None = None,
     limit: int = LIMIT,
     headers: Mapping[str, str] | None = None,
     known: Document | None = None,

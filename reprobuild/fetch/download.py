@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reprobuild.digest import Digest
 from reprobuild.errors import OutsideError, ReprobuildError, UpstreamError
@@ -28,7 +28,7 @@ from reprobuild.fetch.partial import Partial, Stopped
 
 if TYPE_CHECKING:
     from reprobuild.fetch.http import Http, Response
-    from reprobuild.fetch.transfer import Arrived, Site
+    from reprobuild.fetch.transfer import Arrived, Opener, Site
     from reprobuild.settings import Settings
     from reprobuild.store.store import Store
 
@@ -38,6 +38,13 @@ Bring = Callable[["Download", "Store", "Settings", Tell], None]
 PROGRESS_SECONDS = 0.1
 SLACK = 64 * 1024 * 1024
 """Bytes beyond four times the pinned size that are taken to find out what came instead."""
+
+
+class Access(Protocol):
+    """A way to prove who asks, shared by the downloads that need it."""
+
+    def over(self, http: Http) -> Opener:
+        """Give what asks by it, over connections that are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,8 @@ class Download:
     """Which place in which recipe wants it: ``recipes/tutorial/recipe.py:6``."""
     trusted: tuple[str, ...] = ()
     """Hosts that no recipe named but an index of the settings: their addresses need not be public."""
+    access: Access | None = field(default=None, compare=False, repr=False)
+    """What proves who asks, where ``netrc`` does not."""
     mend: str = ""
     """What to do where upstream changed on purpose: a command or an edit; ``{got}`` is the new digest."""
     folder: Path | None = None
@@ -330,7 +339,7 @@ class _Crew:
             partial.restart()
         most = None if download.size is None else 4 * download.size + SLACK
         return transfer(
-            self._http,
+            self._http if download.access is None else download.access.over(self._http),
             url,
             partial,
             watch,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reprobuild.errors import UpstreamError
-from reprobuild.fetch.http import Http, Response, UnreachableError, plain
+from reprobuild.fetch.http import Response, UnreachableError, plain
 from reprobuild.fetch.partial import Partial
 
 ATTEMPTS = 5
@@ -81,6 +81,13 @@ class Arrived:
     """Of the answer that had the bytes; names in any case."""
 
 
+class Opener(Protocol):
+    """Who asks: ``Http``, or something on top of it that knows how to prove who it is."""
+
+    def open(self, url: str, headers: Mapping[str, str] | None = None) -> AbstractContextManager[Response]:
+        """Ask for an address, as ``Http.open`` does."""
+
+
 class Watch(Protocol):
     """Who follows a transfer: told of its bytes, asked whether it may go on and how to wait."""
 
@@ -98,7 +105,7 @@ class Watch(Protocol):
 
 
 def transfer(
-    http: Http,
+    http: Opener,
     url: str,
     partial: Partial,
     watch: Watch,
@@ -160,7 +167,7 @@ def persist(
 
 
 @contextmanager
-def ask(http: Http, url: str, headers: Mapping[str, str], site: Site | None = None) -> Iterator[Response]:
+def ask(http: Opener, url: str, headers: Mapping[str, str], site: Site | None = None) -> Iterator[Response]:
     """Ask for an address, and go where a site's pages lead. Raises UpstreamError."""
     asked = Asked(url, site.headers(url) if site is not None else {})
     for _ in range(MOST_PAGES):
@@ -175,7 +182,7 @@ def ask(http: Http, url: str, headers: Mapping[str, str], site: Site | None = No
 
 
 def _receive(
-    http: Http,
+    http: Opener,
     url: str,
     partial: Partial,
     watch: Watch,

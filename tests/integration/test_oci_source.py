@@ -1,0 +1,270 @@
+"""Base images beside the recipe and in registries: pinned, placed, the same whatever they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprobuild import oci, settings
+from reprobuild.build.place import oci as placing
+from reprobuild.build.place.placement import Placement
+from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.world import base_of
+from reprobuild.errors import CheckFailedError, RecipeError
+from reprobuild.events import Event, ignore
+from reprobuild.fetch.download import fetch_all
+from reprobuild.fetch.oci import downloads
+from reprobuild.lock.oci import resolve
+from reprobuild.lock.resolver import Context
+from reprobuild.store.store import Store
+from reprobuild.tree import Tree
+from tests.archives import member, symlink
+from tests.base_images import (
+    BaseImage,
+    index,
+    layer,
+    sha256,
+    write_docker_archive,
+    write_layout,
+)
+
+SAID: dict[str, Any] = {
+    "Env": ["PATH=/opt/bin:/bin", "WORD=base", "WORD=last"],
+    "WorkingDir": "srv/",
+    "User": "app",
+    "Entrypoint": ["/init"],
+    "Cmd": None,
+    "Labels": {"b": "2", "a": "1"},
+    "ExposedPorts": {"80/tcp": {}},
+}
+LOWER = layer({"etc/motd": b"hello", "srv/gone": b"1", "srv/own": b"2"}, folders=["etc", "srv"], uid=7)
+UPPER = layer({"srv/new": b"3"}, folders=["srv"], whiteouts=["srv/gone"], uid=7)
+IMAGE = BaseImage([LOWER, UPPER], SAID)
+
+
+@dataclass
+class Scene:
+    """A recipe's folder and a store."""
+
+    folder: Path
+    store: Store
+    events: list[Event] = field(default_factory=list)
+    platform: str = "linux/amd64"
+
+    def resolve(self, reference: str, **changes: object) -> tuple[Pin, ...]:
+        chosen = settings.load({"allow_private": ("127.0.0.1",), **changes}, {}, str(self.folder))
+        context = Context(self.store, chosen, self.events.append, self.platform, Tree(), self.folder)
+        return resolve(oci(reference), context)
+
+    def place(self, reference: str, pins: tuple[Pin, ...], **changes: object) -> Placement:
+        chosen = settings.load({"allow_private": ("127.0.0.1",), **changes}, {}, str(self.folder))
+        step = oci(reference)
+        wanted = [dataclasses.replace(one, folder=self.folder) for one in downloads(step, pins, chosen)]
+        fetch_all(self.store, wanted, tell=ignore, settings=chosen)
+        with self.store.transaction() as group:
+            return placing.place(step, pins, {}, self.store, group)
+
+    def tree(self, reference: str, **changes: object) -> Tree:
+        return Tree(self.place(reference, self.resolve(reference, **changes), **changes).entries)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path, Store.open(tmp_path / "store"))
+
+
+def test_an_image_comes_to_manifest_config_and_layers(scene: Scene) -> None:
+    write_layout(scene.folder / "base", IMAGE)
+    pins = scene.resolve("oci-layout:./base")
+    assert [pin.name for pin in pins] == ["manifest", "config", "layer 1", "layer 2"]
+    assert [str(pin.sha256) for pin in pins] == [
+        sha256(one) for one in (IMAGE.manifest, IMAGE.config, *IMAGE.packed)
+    ]
+    assert pins[1].hashed == {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "env": {"PATH": "/opt/bin:/bin", "WORD": "last"},
+        "workdir": "/srv",
+        "user": "app",
+        "entrypoint": ["/init"],
+        "labels": {"a": "1", "b": "2"},
+        "ports": ["80/tcp"],
+    }
+    assert base_of(pins).workdir == "/srv"
+
+
+def test_layers_are_stacked_with_their_owners(scene: Scene) -> None:
+    write_layout(scene.folder / "base", IMAGE)
+    tree = scene.tree("oci-layout:base")
+    assert [(entry.path, entry.uid) for entry in tree] == [
+        ("etc", 7),
+        ("etc/motd", 7),
+        ("srv", 7),
+        ("srv/new", 7),
+        ("srv/own", 7),
+    ]
+
+
+FORMS: dict[str, Callable[[Path], str]] = {
+    "plain layers": lambda folder: _layout(folder, BaseImage([LOWER, UPPER], SAID, compression="")),
+    "zstd": lambda folder: _layout(folder, BaseImage([LOWER, UPPER], SAID, compression="zstd")),
+    "docker types": lambda folder: _layout(folder, BaseImage([LOWER, UPPER], SAID, docker_types=True)),
+    "several platforms": lambda folder: _many(folder),
+    "oci archive": lambda folder: _oci_archive(folder),
+    "docker archive": lambda folder: _docker_archive(folder, "base.tar", "w"),
+    "docker archive, packed": lambda folder: _docker_archive(folder, "base.tgz", "w:gz"),
+}
+
+
+def _layout(folder: Path, image: BaseImage) -> str:
+    write_layout(folder / "base", image)
+    return "oci-layout:base"
+
+
+def _many(folder: Path) -> str:
+    other = BaseImage([layer({"other": b""})], architecture="arm64")
+    write_layout(folder / "base", IMAGE, other, name="1.0", top=index(other, IMAGE))
+    return "oci-layout:base:1.0"
+
+
+def _oci_archive(folder: Path) -> str:
+    layout = write_layout(folder / "unpacked", IMAGE, name="1.0")
+    with tarfile.open(folder / "base.tar", "w") as archive:
+        archive.add(layout, ".")
+    return "oci-archive:base.tar:1.0"
+
+
+def _docker_archive(folder: Path, name: str, mode: str) -> str:
+    write_docker_archive(folder / name, IMAGE, "models/base:1.0", mode=mode)
+    return f"docker-archive:{name}:docker.io/models/base:1.0"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_image_is_one_tree_whatever_it_came_in(form: str, scene: Scene) -> None:
+    write_layout(scene.folder / "first", IMAGE)
+    assert scene.tree(FORMS[form](scene.folder)).digest == scene.tree("oci-layout:first").digest
+
+
+def test_a_platform_that_is_not_there_is_told_with_those_that_are(scene: Scene) -> None:
+    reference = _many(scene.folder)
+    scene.platform = "linux/riscv64"
+    with pytest.raises(RecipeError, match="is not there for linux/riscv64") as caught:
+        scene.resolve(reference)
+    assert caught.value.hint == "it is there for linux/amd64, linux/arm64"
+
+
+def test_a_config_for_another_platform_is_refused(scene: Scene) -> None:
+    write_layout(scene.folder / "base", BaseImage([LOWER], overrides={"architecture": "s390x"}))
+    with pytest.raises(RecipeError, match="is for linux/s390x, says its config, and linux/amd64 is wanted"):
+        scene.resolve("oci-layout:base")
+
+
+HOSTILE = {
+    "upwards": ([layer(infos=[member("../../etc/passwd")])], "outside"),
+    "a file below a file": ([layer({"a": b"1", "a/b": b"2"})], "no folder"),
+    "a hard link to nothing": ([layer(infos=[member("a", tarfile.LNKTYPE, "/etc/shadow")])], "hard link"),
+    "a hard link to the layer below": (
+        [layer({"a": b"1"}), layer(infos=[member("b", tarfile.LNKTYPE, "a")])],
+        "hard link",
+    ),
+    "a loop": ([layer(infos=[symlink("a", "b"), symlink("b", "a"), member("a/c")])], "loop"),
+    "a root that is a file": ([layer(infos=[member(".")])], "root"),
+    "a whiteout of the root": ([layer(infos=[member(".wh..")])], "removes nothing"),
+    "no tar": ([b"hello world\n" * 100], "no tar archive"),
+    "cut off": ([layer({"a": bytes(100_000)})[:50_000]], "cut off"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_layer_that_makes_no_sense_is_refused(name: str, scene: Scene) -> None:
+    layers, problem = HOSTILE[name]
+    write_layout(scene.folder / "base", BaseImage(layers))
+    with pytest.raises(RecipeError, match=problem):
+        scene.tree("oci-layout:base")
+
+
+def test_links_of_a_layer_lead_no_further_than_its_root(scene: Scene) -> None:
+    write_layout(
+        scene.folder / "base",
+        BaseImage([layer({"in/x": b"1"}, infos=[symlink("out", "../../../in"), symlink("abs", "/in")]),
+                   layer(infos=[symlink("here", "../../in"), member("here/y")])]),
+    )  # fmt: skip
+    tree = scene.tree("oci-layout:base")
+    assert {entry.path: entry.kind for entry in tree if entry.kind != "l"} == {
+        "in": "d",
+        "in/x": "f",
+        "in/y": "f",
+    }
+
+
+def test_a_layer_s_folder_replaces_a_link_of_the_layer_below(scene: Scene) -> None:
+    write_layout(
+        scene.folder / "base",
+        BaseImage([layer({"usr/x": b"1"}, infos=[symlink("bin", "usr")]), layer({"bin/y": b"2"})]),
+    )
+    assert [entry.path for entry in scene.tree("oci-layout:base")] == ["bin", "bin/y", "usr", "usr/x"]
+
+
+STACKS: dict[str, tuple[list[bytes], list[str]]] = {
+    "opaque": (
+        [layer({"a/x": b"", "a/s/y": b""}), layer({"a/z": b"", "a/.wh..wh..opq": b""})],
+        ["a", "a/z"],
+    ),
+    "opaque root": ([layer({"a/x": b"", "b": b""}), layer({".wh..wh..opq": b"", "c": b""})], ["c"]),
+    "a folder becomes a file": ([layer({"a/x": b""}), layer({"a": b""})], ["a"]),
+    "a file becomes a folder": ([layer({"a": b""}), layer({"a/x": b""})], ["a", "a/x"]),
+    "removed and made again": ([layer({"a/x": b""}), layer({"a/y": b""}, whiteouts=["a"])], ["a", "a/y"]),
+    "a whiteout of nothing": ([layer({"a": b""}), layer(whiteouts=["b", "c/d"])], ["a"]),
+    "a whiteout does not hide its own layer": ([layer({"a": b""}, whiteouts=["a"])], ["a"]),
+    "removed, then back": (
+        [layer({"a/x": b""}), layer(whiteouts=["a"]), layer({"a/z": b""})],
+        ["a", "a/z"],
+    ),
+    "hard links": ([layer({"a": b"1"}, infos=[member("b", tarfile.LNKTYPE, "/a")])], ["a", "b"]),
+    "names with a slash before": ([layer({"/a/x": b""})], ["a", "a/x"]),
+    "devices": (
+        [layer({"d/x": b""}, infos=[member("d/n", tarfile.CHRTYPE), member("d/p", tarfile.FIFOTYPE)])],
+        ["d", "d/x"],
+    ),
+    "a device hides a file": ([layer({"a": b""}), layer(infos=[member("a", tarfile.BLKTYPE)])], []),
+    "what engines leave": (
+        [layer({".dockerenv": b"", "dev/x": b"", "etc/hosts": b"", "etc/resolv.conf": b"", "a": b""})],
+        ["a"],
+    ),
+    "logs": ([layer({"var/log/dpkg.log": b"x"})], ["var", "var/log"]),
+    "aufs": (
+        [layer({".wh..wh.aufs": b"", ".wh..wh.plnk/1.2": b"x"},
+               infos=[member("a", tarfile.LNKTYPE, ".wh..wh.plnk/1.2")])],
+        ["a"],
+    ),
+    "no layer at all": ([], []),
+    "an empty layer": ([bytes(1024)], []),
+    "no blocks at the end": ([layer({"a": b""})[:512]], ["a"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_layers_are_stacked_as_container_engines_do(name: str, scene: Scene) -> None:
+    layers, paths = STACKS[name]
+    write_layout(scene.folder / "base", BaseImage(layers))
+    assert [entry.path for entry in scene.tree("oci-layout:base")] == paths
+
+
+def test_a_layer_that_is_not_the_config_s_is_refused(scene: Scene) -> None:
+    image = BaseImage([LOWER], overrides={"rootfs": {"type": "layers", "diff_ids": [sha256(UPPER)]}})
+    write_layout(scene.folder / "base", image)
+    with pytest.raises(CheckFailedError, match="layer 1 is not the one that the image's config names"):
+        scene.tree("oci-layout:base")
+
+
+def test_a_lock_that_says_something_else_than_the_config_is_refused(scene: Scene) -> None:
+    write_layout(scene.folder / "base", IMAGE)
+    manifest, config, *layers = scene.resolve("oci-layout:base")
+    forged = dataclasses.replace(config, hashed={**config.hashed, "env": {"LD_PRELOAD": "/evil.so"}})
+    with pytest.raises(CheckFailedError, match="the lock says something else of env"):
+        scene.place("oci-layout:base", (manifest, forged, *layers))
