@@ -7,10 +7,9 @@ Knows nothing of how they are mounted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reprobuild.engine import world
@@ -18,6 +17,9 @@ from reprobuild.engine.bubblewrap import Mounts
 from reprobuild.engine.exchange import readable_input
 from reprobuild.engine.launcher import Places
 from reprobuild.engine.protocol import ENVIRONMENT, Command, Gateway
+from reprobuild.engine.stack import find
+from reprobuild.engine.trust import OnTop, trust
+from reprobuild.value import NOTHING
 
 _NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])
 
@@ -46,6 +48,8 @@ class Layout:
         self._owner = owner
         self.ours: set[str] = set()
         """Paths inside that are there for the engine's sake, whatever the tree holds."""
+        self.env: Mapping[str, str] = NOTHING
+        """Variables that the gateway brings."""
         self.left: list[tuple[Path, Path]] = []
         """Folders that hold what the command leaves, each with where that goes."""
         self.upper = self._folder(folder / "upper")
@@ -93,23 +97,31 @@ class Layout:
         os.utime(path, (_NORMAL_TIME, _NORMAL_TIME))
 
     def _files_on_top(self, top: Path, lowers: Sequence[Path], gateway: Gateway | None) -> bool:
-        """Lay out the files of fixed content, unless the tree has another idea of what /etc is."""
-        mode = 0o755
-        for lower in lowers:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.lstat(lower / "etc").st_mode
-                if not stat.S_ISDIR(found):
-                    return False
-                mode = stat.S_IMODE(found)
-                break
-        etc = self._folder(top / "etc")
-        for name, content in (world.FILES if gateway is None else world.SERVED_FILES).items():
-            (top / name).write_bytes(content)
-            (top / name).chmod(0o644)
-            self._settle(top / name)
-        etc.chmod(mode)
-        self._settle(etc)
-        self.ours.add("etc")
+        """Lay out the files of fixed content and the gateway's, unless the tree's /etc is no folder."""
+        etc = find(lowers, "etc")
+        if etc is None or etc.path != "/etc" or not (etc.mode is None or stat.S_ISDIR(etc.mode)):
+            return False
+        files = {path: OnTop(content) for path, content in world.FILES.items()}
+        if gateway is not None:
+            files["etc/resolv.conf"] = OnTop(world.SERVED_RESOLVER)
+            trusted, self.env = trust(lowers, gateway)
+            files |= trusted
+        modes: dict[Path, int] = {}
+        for path, file in files.items():
+            folder = top
+            for part in path.split("/")[:-1]:
+                folder /= part
+                if folder not in modes:
+                    folder.mkdir()
+                    found = find(lowers, str(folder.relative_to(top)))
+                    modes[folder] = 0o755 if found is None or found.mode is None else stat.S_IMODE(found.mode)
+            (top / path).write_bytes(file.content)
+            (top / path).chmod(file.mode)
+            self._settle(top / path)
+        for folder, mode in reversed(modes.items()):
+            folder.chmod(mode)
+            self._settle(folder)
+            self.ours.add(str(folder.relative_to(top)))
         return True
 
     def _mount_point(self, bottom: Path, inside: str, *, is_folder: bool) -> None:

@@ -10,16 +10,12 @@ import os
 import stat
 
 from reprobuild.engine.protocol import ENVIRONMENT, Command
+from reprobuild.engine.stack import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from reprobuild.store.checkouts import Checkout
 
-MOST_LINKS = 40
-"""Links that one path may lead through, as in Linux."""
 ELSEWHERE = ("/proc/", "/dev/", "/sys/", "/tmp/")
 """What a sandbox has and no tree shows."""
 
@@ -50,14 +46,15 @@ def has_program(checkout: Checkout, path: str) -> bool:
 def _is_folder(checkout: Checkout, path: str, command: Command) -> bool:
     if _is_elsewhere(path, command):
         return True
-    found = _look_up(checkout.lowers, path)
-    return found is not None and stat.S_ISDIR(found)
+    found = find(checkout.lowers, path)
+    return found is not None and found.mode is not None and stat.S_ISDIR(found.mode)
 
 
 def _fault(checkout: Checkout, path: str, command: Command) -> str:
     if _is_elsewhere(path, command):
         return ""
-    mode = _look_up(checkout.lowers, path)
+    found = find(checkout.lowers, path)
+    mode = None if found is None else found.mode
     if mode is None:
         return f"there is no {path}"
     if stat.S_ISDIR(mode):
@@ -68,31 +65,3 @@ def _fault(checkout: Checkout, path: str, command: Command) -> str:
 def _is_elsewhere(path: str, command: Command) -> bool:
     places = (*ELSEWHERE, *(f"{inside.rstrip('/')}/" for inside in (*command.inputs, *command.outputs)))
     return not path.startswith("/") or path == "/" or f"{path}/".startswith(places)
-
-
-def _look_up(lowers: Sequence[Path], path: str) -> int | None:
-    """Give the mode of what a path of a stack of folders leads to; links stay inside the stack."""
-    todo, at, links = path.split("/")[::-1], "", 0
-    mode = stat.S_IFDIR | 0o755
-    while todo:
-        part = todo.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            at = at.rpartition("/")[0]
-            continue
-        here = f"{at}/{part}"
-        found = next((f"{lower}{here}" for lower in lowers if os.path.lexists(f"{lower}{here}")), None)
-        if found is None:
-            return None
-        mode = os.lstat(found).st_mode
-        if stat.S_ISLNK(mode):
-            links += 1
-            if links > MOST_LINKS:
-                return None
-            target = os.readlink(found)
-            todo += target.split("/")[::-1]
-            at = "" if target.startswith("/") else at
-        else:
-            at = here
-    return os.lstat(next(f"{lower}{at}" for lower in lowers if os.path.lexists(f"{lower}{at}"))).st_mode

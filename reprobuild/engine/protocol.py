@@ -72,6 +72,12 @@ class Command(Value):
     """Whether the tree can be written to (changes are lost unless captured)."""
 
 
+def environment(command: Command, of_gateway: Mapping[str, str]) -> dict[str, str]:
+    """Give the whole environment of a command, sorted by name; its own is the strongest."""
+    merged = {**ENVIRONMENT, **thread_environment(command.threads), **of_gateway, **command.env}
+    return dict(sorted(merged.items()))
+
+
 class Result(Value):
     """How a command ended."""
 

@@ -28,13 +28,12 @@ from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import MemoryLimit
 from reprobuild.engine.protocol import (
-    ENVIRONMENT,
     Capture,
     Command,
     Gateway,
     Isolation,
     Result,
-    thread_environment,
+    environment,
 )
 from reprobuild.engine.refusals import Refusals
 from reprobuild.engine.seccomp import filter_program
@@ -190,7 +189,7 @@ class _Run:
             terminal = self.command.terminal
             options = bubblewrap.options(
                 self.layout.mounts,
-                env=environment(self.command),
+                env=environment(self.command, self.layout.env),
                 workdir=self.command.workdir,
                 terminal=terminal,
                 seccomp=program.fileno(),
@@ -367,12 +366,6 @@ class _Run:
             message = f"it was ended from outside by signal {-returned}"
         why, hint = explain(message.replace("bwrap: ", ""), self.layout.upper)
         raise EngineError(f"the sandbox could not be made: {why}", hint or "run: reprobuild doctor")
-
-
-def environment(command: Command) -> dict[str, str]:
-    """Give the whole environment of a command, sorted by name."""
-    merged = {**ENVIRONMENT, **thread_environment(command.threads), **command.env}
-    return dict(sorted(merged.items()))
 
 
 def _number(line: bytes, name: bytes) -> int | None:

@@ -16,8 +16,8 @@ FILES: Mapping[str, bytes] = {
 }
 """Files of fixed content on top of every tree, never part of a layer."""
 
-SERVED_FILES: Mapping[str, bytes] = {**FILES, "etc/resolv.conf": b"nameserver 198.18.0.1\n"}
-"""The same where a gateway answers: at every address, so this one is as good as any (RFC 2544)."""
+SERVED_RESOLVER = b"nameserver 198.18.0.1\n"
+"""The third of them where a gateway answers: at every address, so this one is as good as any (RFC 2544)."""
 
 FOLDERS: Mapping[str, int] = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777}
 """Folders that are there even where a tree lacks them, with their modes. The first three are mounts."""

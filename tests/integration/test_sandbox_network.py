@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from tests.roots import give_to
 from tests.sandboxes import Sandboxes
 
 
@@ -89,3 +91,80 @@ def test_nothing_is_left_when_a_command_ends_by_its_time_limit(served: Sandboxes
     assert outcome.result.timed_out
     assert outcome.text == "gateway 1.2.3.4 80\n"
     assert os.listdir(served.home / "scratch") == []
+
+
+AUTHORITY = b"-----BEGIN CERTIFICATE-----\nQSBzdHJhbmdlcidz\n-----END CERTIFICATE-----\n"
+OWN = "-----BEGIN CERTIFICATE-----\nVGhlIHRyZWUncw==\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def trusting(sandboxes: Sandboxes) -> Sandboxes:
+    """The engine with a gateway that has an authority, a file and variables of its own."""
+    return replace(
+        sandboxes,
+        gateway={
+            "certificate": AUTHORITY,
+            "files": {"etc/java/keystore": b"keys\n"},
+            "env": {"JAVA_TOOL_OPTIONS": "-Dx=y", "PIP_CERT": "/gateway's"},
+        },
+    )
+
+
+def test_an_authority_is_trusted_where_a_tree_has_no_bundle(trusting: Sandboxes) -> None:
+    outcome = trusting.shell(
+        "cat $SSL_CERT_FILE /usr/local/share/ca-certificates/*; echo $JAVA_TOOL_OPTIONS $PIP_CERT "
+        "$GIT_SSL_CAINFO; cat /etc/java/keystore; stat -c '%a %u' /etc /etc/ssl/certs $SSL_CERT_FILE",
+        env={"GIT_SSL_CAINFO": "/own"},
+        capture=True,
+    )
+    text = AUTHORITY.decode()
+    assert outcome.text == f"{text}{text}-Dx=y /gateway's /own\nkeys\n755 0\n755 0\n644 0\n"
+    assert outcome.capture.changes == []
+
+
+@pytest.mark.parametrize("bundle", ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"])
+def test_a_trees_bundle_is_shown_with_the_authority_in_front(trusting: Sandboxes, bundle: str) -> None:
+    layer = trusting.home / f"bundle-{bundle.count('/')}-{trusting.identity}"
+    (layer / "usr/share/real").mkdir(parents=True)
+    (layer / "usr/share/real").chmod(0o711)
+    (layer / bundle).parent.mkdir(parents=True)
+    (layer / "usr/share/real/bundle").write_text(OWN)
+    (layer / "usr/share/real/bundle").chmod(0o664)
+    (layer / bundle).symlink_to("/usr/share/real/bundle")
+    if os.geteuid() == 0:
+        give_to(layer, trusting.uid)
+    stacked = replace(trusting, lowers=(layer, *trusting.lowers))
+    outcome = stacked.shell(
+        f"cat $CURL_CA_BUNDLE; readlink /{bundle}; stat -L -c %a /usr/share/real /{bundle}; "
+        f"echo more >> /{bundle}",
+        capture=True,
+    )
+    assert outcome.text == f"{AUTHORITY.decode()}{OWN}/usr/share/real/bundle\n711\n664\n"
+    assert outcome.capture.summary() == [
+        *((path, "d") for path in ("usr", "usr/share", "usr/share/real")),
+        ("usr/share/real/bundle", "f"),
+    ]
+    shutil.rmtree(layer)
+
+
+def test_a_link_of_the_tree_shows_no_file_of_the_host(trusting: Sandboxes) -> None:
+    """A folder that is a link further down, and a bundle that leads outside."""
+    outside = trusting.home / "outside"
+    outside.mkdir()
+    (outside / "ca-certificates.crt").write_text("secret")
+    lower, upper = trusting.home / "links-lower", trusting.home / "links-upper"
+    (lower / "etc/ssl").mkdir(parents=True)
+    (lower / "etc/ssl/certs").symlink_to(outside)
+    (upper / "etc/ssl/certs").mkdir(parents=True)
+    (upper / "etc/ssl/cert.pem").symlink_to(f"{'../' * 20}{outside}/ca-certificates.crt")
+    if os.geteuid() == 0:
+        give_to(lower, trusting.uid)
+        give_to(upper, trusting.uid)
+    for lowers in ((upper, lower), (lower,)):
+        outcome = replace(trusting, lowers=(*lowers, *trusting.lowers)).shell(
+            "cat $SSL_CERT_FILE; cat /etc/ssl/*.pem"
+        )
+        assert "secret" not in outcome.text
+        assert AUTHORITY.decode() in outcome.text
+    for folder in (outside, lower, upper):
+        shutil.rmtree(folder)
