@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROJECT_FILE = "reprobuild.toml"
-MIRRORED = ("debian", "oci")
+MIRRORED = ("debian", "hub", "oci")
 """What ``[mirrors]`` can name mirrors of."""
 ENGINES = ("auto", "sandbox", "docker")
 
@@ -29,6 +29,7 @@ class Settings:
         "connect_to",
         "debian_mirrors",
         "engine",
+        "hub_mirrors",
         "jobs",
         "oci_mirrors",
         "offline",
@@ -62,6 +63,8 @@ class Settings:
     """Base addresses (``https://mirror.example/debian``), tried in order; empty: the machine's own."""
     oci_mirrors: tuple[str, ...]
     """Servers that have a registry's repositories, tried before it: ``docker.io=https://mirror.example``."""
+    hub_mirrors: tuple[str, ...]
+    """Model hubs with the addresses of Hugging Face's (``https://hub.example``), asked before it."""
     python_index: str
     """A simple index; empty: what pip is configured with."""
     scratch: str
@@ -117,6 +120,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "jobs": 8,
         "debian_mirrors": (),
         "oci_mirrors": (),
+        "hub_mirrors": (),
         "allow_private": (),
         "connect_to": (),
         "strict_network": False,

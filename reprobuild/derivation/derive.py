@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reprobuild.canonical import canonical
+from reprobuild.derivation.hub_layouts import LAYOUTS
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Oci, Run, Step, Wheels
+from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Hub, Oci, Run, Step, Wheels
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
@@ -78,6 +79,11 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             value |= {"network": step.network, "ports": list(step.ports)}
         if step.refusal:
             value |= {"refusal": step.refusal}
+    elif isinstance(step, Hub):
+        value |= {"layout": step.layout, "to": step.to}
+        if LAYOUTS[step.layout].knows_repository:
+            names = {"repository": step.repository, "revision": step.revision, "of": step.repository_kind}
+            value |= names
     elif isinstance(step, Apt) and step.configure:
         raise NotBuiltError(
             f"{step.where}: apt(…, configure=True) is not in this release",
@@ -92,7 +98,7 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
     elif not isinstance(step, Apt | Oci | Wheels):
         raise NotBuiltError(
             f"{step.where}: {step.kind}(…) is not in this release",
-            "this release has apt, files, gdrive, git, oci, run, url, wheels",
+            "this release has apt, files, gdrive, git, hub, oci, run, url, wheels",
         )
     if isinstance(step, Wheels):
         value |= {"python": step.python}

@@ -288,12 +288,25 @@ class Hub(Fetched):
     repository: str
     revision: str
     files: tuple[str, ...] = ()
+    """Paths, or patterns as the shell has them; none for all."""
     layout: str = "huggingface"
     to: str = ""
+    """The folder that takes the place of the layout's own; empty for that."""
+    repository_kind: str = "model"
+    """``model``, ``dataset`` or ``space``."""
 
     @property
     def title(self) -> str:
         return f"hub {self.repository} at {self.revision[:12]}"
+
+    @property
+    def source_key(self) -> str:
+        parts = [f"hub {self.repository} at {self.revision}"]
+        if self.repository_kind != "model":
+            parts.append(f"kind={self.repository_kind}")
+        if self.files:
+            parts.append(f"files={','.join(self.files)}")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,7 +142,9 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "oci": lambda one: words.oci(one.reference, **_keywords(one, "reference")),
     "git": lambda one: words.git(one.url, one.commit, **_keywords(one, "url", "commit")),
     "gdrive": lambda one: words.gdrive(one.file_id, **_keywords(one, "file_id")),
-    "hub": lambda one: words.hub(one.repository, **_keywords(one, "repository", "mirrors", *_FETCHED)),
+    "hub": lambda one: words.hub(
+        one.repository, kind=one.repository_kind, **_keywords(one, "repository", "repository_kind")
+    ),
     "setting": checked_setting,
     "copy": checked_copy,
     "stage": checked_stage,

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
+from reprobuild.derivation.drive_id import check_drive_id
+from reprobuild.derivation.hub_layouts import checked_hub
 from reprobuild.derivation.image_reference import LocalReference, read_reference
 from reprobuild.derivation.predictors import check_network
 from reprobuild.derivation.steps import (
@@ -288,7 +290,7 @@ def gdrive(
     that have the same bytes; all else as for ``url``. Raises RecipeError.
     """
     where = Where.caller()
-    _check_drive_id(file_id, where)
+    check_drive_id(file_id, where)
     _check_file(sha256, unpack, strip, mode, where)
     return Gdrive(
         file_id=file_id,
@@ -311,15 +313,32 @@ def hub(
     files: tuple[str, ...] | list[str] = (),
     layout: str = "huggingface",
     to: str = "",
+    kind: str = "model",
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
 ) -> Hub:
-    """Place files of a model hub's repository in the layout that a library looks for."""
-    return Hub(
-        repository=repository,
+    """Place files of a model hub's repository in the layout that a library looks for.
+
+    ``revision``: the full commit; ``files``: paths and patterns (``*.json``), none for all; ``layout``: one
+    of ``hub_layouts.LAYOUTS``; ``to``: a folder instead of the layout's own; ``kind``: ``model``, ``dataset``
+    or ``space``; ``mirrors``: hubs with the same addresses. Raises RecipeError.
+    """
+    where = Where.caller()
+    if isinstance(files, str):
+        raise RecipeError(f"{where}: files={files!r}: a list is needed", f"files=[{files!r}]")
+    return checked_hub(
+        Hub,
+        repository,
         revision=revision,
-        files=tuple(files),
+        files=tuple(sorted(set(files))),
         layout=layout,
-        to=to,
-        where=Where.caller(),
+        to=to and path_inside(to, where),
+        repository_kind=kind,
+        mirrors=checked_mirrors(mirrors, where),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
     )
 
 
@@ -408,22 +427,6 @@ def checked_mirrors(mirrors: tuple[str, ...] | list[str], where: Where) -> tuple
                 f"{where}: mirrors= holds a user name or password", "put credentials into ~/.netrc"
             )
     return tuple(mirrors)
-
-
-def _check_drive_id(file_id: str, where: Where) -> None:
-    if re.search(r"/folders/", file_id):
-        raise RecipeError(
-            f"{where}: gdrive({file_id!r}): this is a folder; what is in it may change at any time",
-            "name each of its files: gdrive(FILE_ID, to=…)",
-        )
-    if "/" in file_id or ":" in file_id:
-        found = re.search(r"(?:/d/|[?&]id=)([\w-]{10,})", file_id)
-        raise RecipeError(
-            f"{where}: gdrive({file_id!r}): the file's id is needed, not its address",
-            f"write gdrive({found[1]!r}, …)" if found else "it is the part between /d/ and /view",
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_-]{10,128}", file_id):
-        raise RecipeError(f"{where}: gdrive({file_id!r}): not the id of a file of Google Drive")
 
 
 def _check_file(sha256: str, unpack: bool, strip: int, mode: int | None, where: Where) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reprobuild.derivation.hub_layouts import environment_of
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Image
-from reprobuild.derivation.steps import Oci
+from reprobuild.derivation.steps import Hub, Oci
 
 if TYPE_CHECKING:
     from reprobuild.derivation.derive import DerivedStep
@@ -73,4 +74,6 @@ def world_of(image: Image, steps: Sequence[DerivedStep]) -> World:
             base = base_of(one.pins)
             env.update(base.env)
             workdir = base.workdir
+        elif isinstance(one.step, Hub):
+            env.update(environment_of(one.step))
     return World({**env, **image.env}, image.workdir or workdir or "/")

@@ -6,6 +6,7 @@ Knows nothing of what is in them. Bytes stay in memory, up to a limit; nothing i
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from reprobuild.errors import OfflineError, UpstreamError
 from reprobuild.fetch.http import Http, UnreachableError, plain
-from reprobuild.fetch.transfer import Opener, persist, refusal
+from reprobuild.fetch.transfer import Opener, Site, persist, refusal
+from reprobuild.fetch.transfer import ask as ask_site
 
 if TYPE_CHECKING:
     from reprobuild.settings import Settings
@@ -33,6 +35,8 @@ class Document:
     content_type: str = ""
     etag: str = ""
     last_modified: str = ""
+    following: str = ""
+    """The next page of a listing (``Link: …; rel="next"``, RFC 8288), as it was written."""
 
 
 def get(
@@ -45,19 +49,22 @@ def get(
     is_optional: bool = False,
     offline: bool = False,
     settings: Settings | None = None,
+    site: Site | None = None,
 ) -> Document | None:
     """Fetch a document; give ``known`` itself where the server says that it has not changed.
 
     ``limit``: bytes it may have; ``headers``: an Accept, say; ``is_optional``: None for a document
     that is not there (404, 410), instead of an error; ``settings``: where connections may go, unless
-    ``http`` says so. Raises OfflineError where the network may
-    not be used or is cut, UpstreamError for all else that goes wrong.
+    ``http`` says so; ``site``: how its host is asked. Raises OfflineError where the network may not be used
+    or is cut, UpstreamError for all else that goes wrong.
     """
     if offline:
         raise _offline(url, "this run may not use the network (--offline)")
     if http is None:
         with Http(os.environ, connections=1, settings=settings) as own:
-            return get(url, http=own, limit=limit, headers=headers, known=known, is_optional=is_optional)
+            return get(
+                url, http=own, limit=limit, headers=headers, known=known, is_optional=is_optional, site=site
+            )
     fields = dict(headers or {})
     if known is not None and known.etag:
         fields["If-None-Match"] = known.etag
@@ -66,7 +73,7 @@ def get(
     client = http
 
     def ask() -> Document | None:
-        with client.open(url, fields) as response:
+        with ask_site(client, url, fields, site) as response:
             if response.status == 304 and known is not None:
                 return known
             if response.status in MISSING and is_optional:
@@ -85,6 +92,7 @@ def get(
                 content_type=response.headers.get("content-type", ""),
                 etag=response.headers.get("etag", ""),
                 last_modified=response.headers.get("last-modified", ""),
+                following=_following(response.headers.get("link", "")),
             )
 
     try:
@@ -93,6 +101,11 @@ def get(
         if error.network_is_cut:
             raise _offline(url, "there is no network") from None
         raise
+
+
+def _following(link: str) -> str:
+    match = re.search(r"<([^>]*)>\s*;[^,]*\brel=\"?next\b", link)
+    return match[1] if match else ""
 
 
 def _offline(url: str, why: str) -> OfflineError:

@@ -108,7 +108,12 @@ class Reach:
             from reprobuild.fetch.python_index import python_index
 
             index = python_index(self._settings.python_index, os.environ)
-            urls = [*self._settings.debian_mirrors, *index.urls, *index.find_links]
+            urls = [
+                *self._settings.debian_mirrors,
+                *self._settings.hub_mirrors,
+                *index.urls,
+                *index.find_links,
+            ]
             urls.extend(source.base for source in read_apt_sources())
             if index.uses_default:
                 from reprobuild.fetch.uv import default_index

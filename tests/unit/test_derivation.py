@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from reprobuild import apt, files, hub, image, predictor, run, url, wheels
+from reprobuild import apt, files, image, predictor, run, url, wheels
 from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER, Derivation, derive, derive_step, differences, pinned
 from reprobuild.derivation.lockfile import Lock
@@ -121,7 +121,6 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        hub("a/b", revision="0" * 40),
         apt("bookworm", "git", configure=True),
         wheels("a", build=True),
     ],

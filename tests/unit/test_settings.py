@@ -107,8 +107,10 @@ def test_what_offline_means_in_the_environment(tmp_path: Path, value: str, is_of
         pytest.param("recipes = 3", "the setting recipes is a list of texts, not 3", id="number for list"),
         pytest.param("recipes = [3]", "the setting recipes is a list of texts", id="list of numbers"),
         pytest.param("engine = 'podman'", "there is no engine 'podman'", id="engine"),
-        pytest.param("mirrors = 3", "[mirrors] knows 'debian' and 'oci'", id="mirrors are a table"),
-        pytest.param("[mirrors]\npip = 'x'", "[mirrors] knows 'debian' and 'oci'", id="another mirror"),
+        pytest.param("mirrors = 3", "[mirrors] knows 'debian' and 'hub' and 'oci'", id="mirrors are a table"),
+        pytest.param(
+            "[mirrors]\npip = 'x'", "[mirrors] knows 'debian' and 'hub' and 'oci'", id="another mirror"
+        ),
         pytest.param(
             "[mirrors]\ndebian = 3", "debian_mirrors is a list of texts", id="a number for a mirror"
         ),

@@ -23,7 +23,7 @@ def counter():
     return image(
         oci("a:b"), git("https://x/y", "0" * 40, to="/g", lfs=True),
         gdrive("1AbCdEfGhIjKlMnOpQr", to="/d", unpack=True, strip=1),
-        hub("a/b", revision="main", files=["x"], to="/h"),
+        hub("a/b", revision="0" * 40, files=["x"], to="/h", kind="space"),
         apt("bookworm", "b1", "a1", arch="arm64", as_of="2024-01-31", mirrors=["https://m/"], configure=True),
         wheels("b", "a", as_of="2024-01-31", build=True), files("a", to="/a", mode=0o600, uid=3),
         url("https://x/y", to="/y", mirrors=["https://m/y"], licence="MIT", redistribute=False,
