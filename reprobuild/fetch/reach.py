@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ class Reach:
         self._instead = dict(map(parse_connect_to, settings.connect_to))
         self._allowed = {_bare(host) for host in settings.allow_private}
         self._trusted: frozenset[str] | None = None
+        self._asking = threading.Lock()
         self._given: set[str] = set()
 
     def trust(self, hosts: Iterable[str]) -> None:
@@ -103,24 +105,28 @@ class Reach:
 
     def _hosts_of_settings(self) -> frozenset[str]:
         """Give the hosts of mirrors and indexes that settings or this machine's configuration name."""
-        if self._trusted is None:
-            from reprobuild.fetch.apt_sources import read_apt_sources
-            from reprobuild.fetch.python_index import python_index
+        with self._asking:  # Downloads ask from many threads, and uv is to be asked once.
+            if self._trusted is None:
+                self._trusted = self._find_hosts()
+            return self._trusted
 
-            index = python_index(self._settings.python_index, os.environ)
-            urls = [
-                *self._settings.debian_mirrors,
-                *self._settings.hub_mirrors,
-                *index.urls,
-                *index.find_links,
-            ]
-            urls.extend(source.base for source in read_apt_sources())
-            if index.uses_default:
-                from reprobuild.fetch.uv import default_index
+    def _find_hosts(self) -> frozenset[str]:
+        from reprobuild.fetch.apt_sources import read_apt_sources
+        from reprobuild.fetch.python_index import python_index
 
-                urls.append(default_index())
-            self._trusted = frozenset(filter(None, map(host_of, urls)))
-        return self._trusted
+        index = python_index(self._settings.python_index, os.environ)
+        urls = [
+            *self._settings.debian_mirrors,
+            *self._settings.hub_mirrors,
+            *index.urls,
+            *index.find_links,
+        ]
+        urls.extend(source.base for source in read_apt_sources())
+        if index.uses_default:
+            from reprobuild.fetch.uv import default_index
+
+            urls.append(default_index())
+        return frozenset(filter(None, map(host_of, urls)))
 
 
 def host_of(url: str) -> str:
