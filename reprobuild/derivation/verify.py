@@ -128,14 +128,11 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 """By the text of a field's annotation; fields of our own types are checked by being made again."""
 
-_FETCHED: tuple[str, ...] = ("licence", "redistribute")
 _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "files": lambda one: words.files(one.source, to=one.to, mode=one.mode, uid=one.uid, gid=one.gid),
     "url": lambda one: words.url(one.url, **_keywords(one, "url")),
-    "apt": lambda one: words.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages", *_FETCHED)),
-    "wheels": lambda one: words.wheels(
-        *one.requirements, **_keywords(one, "requirements", "mirrors", *_FETCHED)
-    ),
+    "apt": lambda one: words.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages")),
+    "wheels": lambda one: words.wheels(*one.requirements, **_keywords(one, "requirements")),
     "run": lambda one: checked_run(
         one, words.run(one.command, **_keywords(one, "command", "shell", "mounts", "setting"))
     ),

@@ -113,6 +113,8 @@ def apt(
     as_of: str = "",
     configure: bool = False,
     mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
 ) -> Apt:
     """Place Debian packages, with what they depend on.
 
@@ -137,16 +139,27 @@ def apt(
         arch=arch,
         as_of=as_of,
         configure=configure,
-        mirrors=tuple(mirrors),
+        mirrors=checked_mirrors(mirrors, where),
+        licence=licence,
+        redistribute=redistribute,
         where=where,
     )
 
 
-def wheels(*requirements: str, python: str = "", as_of: str = "", build: bool = False) -> Wheels:
+def wheels(
+    *requirements: str,
+    python: str = "",
+    as_of: str = "",
+    build: bool = False,
+    mirrors: tuple[str, ...] | list[str] = (),
+    licence: str = "",
+    redistribute: bool = True,
+) -> Wheels:
     """Place Python packages, as wheels, with what they depend on.
 
     ``requirements``: PEP 508 texts; ``python``: the image's version (``3.11``), by default that of
-    the tree below; ``as_of``: versions as the index stood on that day. Raises RecipeError.
+    the tree below; ``as_of``: versions as the index stood on that day; ``mirrors``: folders on servers that
+    have the pinned files by their names. Raises RecipeError.
     """
     where = Where.caller()
     if not requirements:
@@ -158,7 +171,14 @@ def wheels(*requirements: str, python: str = "", as_of: str = "", build: bool = 
         raise RecipeError(f"{where}: python={python!r}: a version like '3.11' is needed")
     _check_day(as_of, where)
     return Wheels(
-        requirements=tuple(sorted(set(requirements))), python=python, as_of=as_of, build=build, where=where
+        requirements=tuple(sorted(set(requirements))),
+        python=python,
+        as_of=as_of,
+        build=build,
+        mirrors=checked_mirrors(mirrors, where),
+        licence=licence,
+        redistribute=redistribute,
+        where=where,
     )
 
 

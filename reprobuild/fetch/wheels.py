@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.steps import Wheels
-from reprobuild.errors import CheckFailedError, OfflineError, UpstreamError, UsageError
+from reprobuild.errors import CheckFailedError, OfflineError, OutsideError, UpstreamError, UsageError
 from reprobuild.fetch.download import Download
 from reprobuild.fetch.index_page import ACCEPT, IndexFile, parse_page, project_address
 from reprobuild.fetch.python_index import PythonIndex, is_local, python_index, shown
@@ -42,7 +42,12 @@ def downloads(step: Wheels, pins: Sequence[Pin], settings: Settings) -> list[Dow
             "run the same command once with the network, or copy the store of a machine that did",
         )
     with Pages(index, settings) as pages:
-        found = pages.of_projects(sorted({_project(pin) for pin in asked}))
+        try:
+            found = pages.of_projects(sorted({_project(pin) for pin in asked}))
+        except OutsideError:
+            if not step.mirrors:
+                raise
+            found = {}
     return [
         _download(step, pin, own)
         if (own := _addresses(step, pin))
@@ -54,8 +59,11 @@ def downloads(step: Wheels, pins: Sequence[Pin], settings: Settings) -> list[Dow
 def _addresses(step: Wheels, pin: Pin) -> tuple[str, ...]:
     """Give where a wheel is without asking an index: its own address, and the step's mirrors."""
     own = pin.found.get("url", "")
-    mirrored = tuple(f"{mirror.rstrip('/')}/{quote(pin.name)}" for mirror in step.mirrors)
-    return (*mirrored, own) if own else ()
+    return (*_mirrored(step, pin), own) if own else ()
+
+
+def _mirrored(step: Wheels, pin: Pin) -> tuple[str, ...]:
+    return tuple(f"{mirror.rstrip('/')}/{quote(pin.name)}" for mirror in step.mirrors)
 
 
 def _download(step: Wheels, pin: Pin, urls: tuple[str, ...], *, trusted: tuple[str, ...] = ()) -> Download:
@@ -78,13 +86,14 @@ def _project(pin: Pin) -> str:
 
 
 def _find(step: Wheels, pin: Pin, found: dict[str, list[IndexFile]], index: PythonIndex) -> tuple[str, ...]:
-    named = [file for file in found[_project(pin)] if file.name == pin.name]
+    named = [file for file in found.get(_project(pin), ()) if file.name == pin.name]
     urls = [file.url for file in named if file.sha256 in (None, pin.sha256)]
     if urls:
         # One without the network first: a folder of wheels beside an index is there to save traffic.
         local = [url for url in urls if is_local(url)][:1]
-        mirrored = (f"{mirror.rstrip('/')}/{quote(pin.name)}" for mirror in step.mirrors)
-        return (*local, *mirrored, *dict.fromkeys(url for url in urls if not is_local(url)))
+        return (*local, *_mirrored(step, pin), *dict.fromkeys(url for url in urls if not is_local(url)))
+    if mirrored := _mirrored(step, pin):
+        return mirrored
     if named:
         raise CheckFailedError(
             f"{step.where}: the Python index has another file under the name {pin.name}\n"

@@ -55,7 +55,8 @@ class Machine:
 
     @property
     def settings(self) -> Settings:
-        flags = {"debian_mirrors": self.mirrors, "offline": self.offline}
+        allowed = ["127.0.0.1"]  # a mirror that a step names is a stranger's word
+        flags = {"debian_mirrors": self.mirrors, "offline": self.offline, "allow_private": allowed}
         return load(flags, {"HOME": str(self.folder)}, str(self.folder))
 
     def lock(self, step: Apt) -> tuple[Pin, ...]:
@@ -191,6 +192,15 @@ def test_a_file_that_left_a_mirror_comes_from_the_next(
         machine.fetch(step, pins)
     assert "/pool/main/l/libx/libx_1.2-1_amd64.deb" in asked
     assert machine.store.blobs.has(pins[0].sha256)
+
+
+def test_a_mirror_of_the_step_is_asked_first(machine: Machine, mirror: list[str]) -> None:
+    (url,) = machine.mirrors
+    machine.mirrors = []
+    step = apt("bookworm", "libx", mirrors=[url])
+    pins = machine.lock(step)
+    machine.fetch(step, pins)
+    assert mirror[-1] == "/pool/main/l/libx/libx_1.2-1_amd64.deb"
 
 
 def test_the_past_comes_from_a_mirror_that_holds_dates(

@@ -31,6 +31,7 @@ from reprobuild.lock import wheels as lock_wheels
 from reprobuild.lock.resolver import Context
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, file, overlay
+from tests.debian import served
 from tests.require import require
 from tests.wheels import Index, simple_index, wheel
 
@@ -344,6 +345,31 @@ def test_an_index_that_lost_a_file_or_has_another_is_an_error(store: Store, inde
     del index.files[RESOLVED[1]]
     with pytest.raises(UpstreamError, match=r"has no file dep-2\.0"):
         fetch_wheels.downloads(step, pins, given)
+
+
+def test_mirrors_of_the_step_serve_what_the_index_lost(store: Store, index: Index, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    for name in RESOLVED:
+        (tmp_path / "mirror" / name).write_bytes(APP[name])
+    pins = resolve(wheels("app"), store, index.url)
+    index.files.clear()
+    index.files[RESOLVED[0]] = b"something else"
+    with served(tmp_path / "mirror") as (url, asked):
+        step = wheels("app", mirrors=[url])
+        found = fetch_wheels.downloads(step, pins, context(store, index.url).settings)
+        assert [got.digest for got in fetch_all(store, found, tell=ignore)] == [pin.sha256 for pin in pins]
+    assert sorted(asked) == sorted(f"/{name}" for name in RESOLVED)
+
+
+def test_mirrors_of_the_step_serve_while_the_index_is_silent(
+    store: Store, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins = resolve(wheels("dep"), store, index.url)
+    with simple_index({}) as silent:
+        address = silent.url
+    step = wheels("dep", mirrors=["https://mirror.test/wheels/"])
+    (found,) = fetch_wheels.downloads(step, pins, context(store, address).settings)
+    assert found.urls == (f"https://mirror.test/wheels/{RESOLVED[1]}",)
 
 
 def test_an_index_that_does_not_answer_is_an_error_from_outside(
