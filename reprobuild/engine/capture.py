@@ -12,35 +12,40 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from io import FileIO
 from pathlib import Path
 
 from reprobuild.engine.folders import FOLDER, check_bounds, open_file, open_folder
 from reprobuild.engine.protocol import Capture, RawChange, RawKind
+from reprobuild.value import NOTHING
 
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 _CAPABILITY = "security.capability"
 
 
-def capture_changes(upper: Path, capture: Capture, *, ours: Collection[str]) -> None:
+def capture_changes(
+    upper: Path, capture: Capture, *, ours: Collection[str], shown: Mapping[str, bytes] = NOTHING
+) -> None:
     """Give every change below an upper folder, parents before what is in them, names sorted.
 
     ours: paths of folders and files that the engine made for its mounts: left out where nothing came
-    into them. Everything belongs to 0:0, since one uid is all that there is inside. Raises
-    BuildFailedError for what is deeper, longer or larger than ``folders`` allows.
+    into them. shown: files that were on top of the tree: left out where they are as they were.
+    Everything belongs to 0:0, since one uid is all that there is inside. Raises BuildFailedError for
+    what is deeper, longer or larger than ``folders`` allows.
     """
     root = os.open(upper, FOLDER)
     try:
-        _Walk(capture, frozenset(ours)).folder(root, "")
+        _Walk(capture, frozenset(ours), shown).folder(root, "")
     finally:
         os.close(root)
 
 
 class _Walk:
-    def __init__(self, capture: Capture, ours: frozenset[str]) -> None:
+    def __init__(self, capture: Capture, ours: frozenset[str], shown: Mapping[str, bytes]) -> None:
         self.add = capture.add
         self.ours = ours
+        self.shown = shown
 
     def folder(self, descriptor: int, path: str) -> None:
         prefix = path + "/" if path else ""
@@ -78,6 +83,11 @@ class _Walk:
         if path in self.ours and not found.st_size:
             return
         with FileIO(open_file(parent, name)) as body:
+            content = self.shown.get(path)
+            if content is not None and found.st_size == len(content):
+                if body.read(len(content) + 1) == content:
+                    return
+                body.seek(0)
             capability = b""
             with contextlib.suppress(OSError):
                 capability = os.getxattr(body.fileno(), _CAPABILITY)

@@ -48,6 +48,8 @@ class Layout:
         self._owner = owner
         self.ours: set[str] = set()
         """Paths inside that are there for the engine's sake, whatever the tree holds."""
+        self.shown: dict[str, bytes] = {}
+        """Files that the gateway brings, by path inside: as they are, no command has left them."""
         self.env: Mapping[str, str] = NOTHING
         """Variables that the gateway brings."""
         self.left: list[tuple[Path, Path]] = []
@@ -118,6 +120,8 @@ class Layout:
             (top / path).write_bytes(file.content)
             (top / path).chmod(file.mode)
             self._settle(top / path)
+            if file.is_new:
+                self.shown[path] = file.content
         for folder, mode in reversed(modes.items()):
             folder.chmod(mode)
             self._settle(folder)

@@ -120,7 +120,7 @@ class SandboxEngine:
             if capture is not None:
                 from reprobuild.engine.capture import capture_changes
 
-                capture_changes(layout.upper, capture, ours=layout.ours)
+                capture_changes(layout.upper, capture, ours=layout.ours, shown=layout.shown)
             for left, to in layout.left:
                 copy_out(left, to)
         return result

@@ -57,6 +57,8 @@ class OnTop(Value):
 
     content: bytes
     mode: int = 0o644
+    is_new: bool = False
+    """Whether nothing of the tree is in it: what is equal to it later was left by nobody."""
 
 
 def normal_authority(certificate: bytes) -> bytes:
@@ -98,4 +100,4 @@ def _add(files: dict[str, OnTop], lowers: Sequence[Path], path: str, content: by
     """Add a file of our own, unless the tree has something else there than a file or nothing."""
     found = find(lowers, path)
     if found is not None and (found.mode is None or stat.S_ISREG(found.mode)):
-        files[found.path[1:]] = OnTop(content)
+        files[found.path[1:]] = OnTop(content, is_new=True)
