@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 from tests.require import program, require
 
 START_SECONDS = 60
+REGISTRY_PASSWORD = "correct horse"
+REGISTRY_PASSWORD_HASH = "$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
 STOP_SECONDS = 30
 
 
@@ -78,24 +79,29 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
 
 
 @contextmanager
-def docker_registry(folder: Path) -> Iterator[str]:
-    """Run a registry (Docker's own, ``distribution``); give its address, ``127.0.0.1:port``."""
+def docker_registry(folder: Path, *, certificate: Path | None = None, user: str = "") -> Iterator[str]:
+    """Run a registry (Docker's own, ``distribution``); give its address, ``127.0.0.1:port``.
+
+    ``certificate``: a PEM file with its key, for TLS; ``user``: who alone may use it, with REGISTRY_PASSWORD.
+    """
     binary = program("docker-registry")
     address = f"127.0.0.1:{free_port()}"
     settings = folder / "registry.yml"
+    tls = f", tls: {{certificate: {certificate}, key: {certificate}}}" if certificate else ""
+    access = ""
+    if user:
+        (folder / "users").write_text(f"{user}:{REGISTRY_PASSWORD_HASH}\n")
+        access = f"auth: {{htpasswd: {{realm: models, path: {folder}/users}}}}\n"
     settings.write_text(
         f"version: 0.1\n"
         f"log: {{level: warn}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: {address}}}\n"
+        f"http: {{addr: {address}{tls}}}\n{access}"
     )
 
     def is_up() -> bool:
-        try:
-            with urlopen(f"http://{address}/v2/", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0
 
     with server("docker-registry", [str(binary), "serve", str(settings)], folder / "registry.log", is_up):
         yield address

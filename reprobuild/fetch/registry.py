@@ -20,12 +20,16 @@ from reprobuild.derivation.image_reference import (
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError, UsageError
 from reprobuild.fetch.document import get
+from reprobuild.fetch.http import UnreachableError
 from reprobuild.fetch.registry_access import AuthorizedHttp, RegistryAccess
 from reprobuild.images.manifest import DOCKER_SCHEMA_1, INDEXES, LARGEST, MANIFESTS
 from reprobuild.settings import Settings
 
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *(f"{kind};q=0.1" for kind in DOCKER_SCHEMA_1)))
 """Old ones too, so that they can be refused by name."""
+
+WRONG_SCHEME = 400
+"""What servers with TLS answer to plain http."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,17 @@ def get_manifest(
     one that is not of the digest that was asked for.
     """
     failures: list[UpstreamError] = []
+    answered: set[str] = set()
     for endpoint in found:
+        name = urlsplit(endpoint.server).netloc
+        if name in answered:
+            continue  # with TLS or without, it is one server
         try:
             document = get(endpoint.manifest(asked), http=http, limit=LARGEST, headers={"Accept": ACCEPT})
         except UpstreamError as error:
             failures.append(error)
+            if not isinstance(error, UnreachableError) and getattr(error, "status", 0) != WRONG_SCHEME:
+                answered.add(name)
             continue
         assert document is not None
         digest = Digest.of(document.body)

@@ -5,25 +5,13 @@ from __future__ import annotations
 import dataclasses
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reprobuild import oci, settings
-from reprobuild.build.place import oci as placing
-from reprobuild.build.place.placement import Placement
-from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.world import base_of
 from reprobuild.errors import CheckFailedError, RecipeError
-from reprobuild.events import Event, ignore
-from reprobuild.fetch.download import fetch_all
-from reprobuild.fetch.oci import downloads
-from reprobuild.lock.oci import resolve
-from reprobuild.lock.resolver import Context
-from reprobuild.store.store import Store
-from reprobuild.tree import Tree
 from tests.archives import member, symlink
 from tests.base_images import (
     BaseImage,
@@ -33,6 +21,7 @@ from tests.base_images import (
     write_docker_archive,
     write_layout,
 )
+from tests.base_scene import Scene, make_scene
 
 SAID: dict[str, Any] = {
     "Env": ["PATH=/opt/bin:/bin", "WORD=base", "WORD=last"],
@@ -48,35 +37,9 @@ UPPER = layer({"srv/new": b"3"}, folders=["srv"], whiteouts=["srv/gone"], uid=7)
 IMAGE = BaseImage([LOWER, UPPER], SAID)
 
 
-@dataclass
-class Scene:
-    """A recipe's folder and a store."""
-
-    folder: Path
-    store: Store
-    events: list[Event] = field(default_factory=list)
-    platform: str = "linux/amd64"
-
-    def resolve(self, reference: str, **changes: object) -> tuple[Pin, ...]:
-        chosen = settings.load({"allow_private": ("127.0.0.1",), **changes}, {}, str(self.folder))
-        context = Context(self.store, chosen, self.events.append, self.platform, Tree(), self.folder)
-        return resolve(oci(reference), context)
-
-    def place(self, reference: str, pins: tuple[Pin, ...], **changes: object) -> Placement:
-        chosen = settings.load({"allow_private": ("127.0.0.1",), **changes}, {}, str(self.folder))
-        step = oci(reference)
-        wanted = [dataclasses.replace(one, folder=self.folder) for one in downloads(step, pins, chosen)]
-        fetch_all(self.store, wanted, tell=ignore, settings=chosen)
-        with self.store.transaction() as group:
-            return placing.place(step, pins, {}, self.store, group)
-
-    def tree(self, reference: str, **changes: object) -> Tree:
-        return Tree(self.place(reference, self.resolve(reference, **changes), **changes).entries)
-
-
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path, Store.open(tmp_path / "store"))
+    return make_scene(tmp_path)
 
 
 def test_an_image_comes_to_manifest_config_and_layers(scene: Scene) -> None:
