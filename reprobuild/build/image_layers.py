@@ -188,8 +188,8 @@ class _Sink:
         if member.kind == "s":
             return None
         original = self._bodies.get(member.target)
+        path = self._real(member.target, member)
         if original is None:
-            path = self._real(member.target, member)
             original = self.layer.entries.get(path)
             if path in self.layer.specials:
                 return None
@@ -197,6 +197,11 @@ class _Sink:
             raise ArchiveError(
                 f"{member.path!r} is a hard link to {member.target!r}, of which the layer has none before it"
             )
+        # Engines link first, and then give both names what the header of the link says.
+        mode = original.mode if original.kind == "l" else member.mode
+        original = original._replace(mode=mode, uid=member.uid, gid=member.gid)
+        if path in self.layer.entries:
+            self.layer.entries[path] = original
         return original
 
     def _file(self, member: Member, body: Body) -> Entry:

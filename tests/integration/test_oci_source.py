@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
+import struct
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +14,12 @@ from typing import Any
 
 import pytest
 
+from reprobuild import oci
+from reprobuild.derivation.derive import derive_step
 from reprobuild.derivation.world import base_of
+from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, RecipeError
+from reprobuild.tree import NORMAL_TIME, Layer, Tree
 from tests.archives import member, symlink
 from tests.base_images import (
     BaseImage,
@@ -22,6 +30,9 @@ from tests.base_images import (
     write_layout,
 )
 from tests.base_scene import Scene, make_scene
+from tests.golden import assert_golden
+from tests.require import program, require
+from tests.servers import Docker, run, short_folder
 
 SAID: dict[str, Any] = {
     "Env": ["PATH=/opt/bin:/bin", "WORD=base", "WORD=last"],
@@ -231,3 +242,109 @@ def test_a_lock_that_says_something_else_than_the_config_is_refused(scene: Scene
     forged = dataclasses.replace(config, hashed={**config.hashed, "env": {"LD_PRELOAD": "/evil.so"}})
     with pytest.raises(CheckFailedError, match="the lock says something else of env"):
         scene.place("oci-layout:base", (manifest, forged, *layers))
+
+
+def test_a_base_image_is_placed_as_it_was(scene: Scene) -> None:
+    infos = [
+        symlink("etc/motd", "../srv/own"),
+        member("srv/hard", tarfile.LNKTYPE, "srv/new"),
+        member("srv/null", tarfile.CHRTYPE),
+        member("srv/setuid", mode=0o4755),
+    ]
+    upper = layer({"srv/new": b"3"}, folders=["srv"], infos=infos, whiteouts=["srv/gone"], uid=7)
+    write_layout(scene.folder / "base", BaseImage([LOWER, upper], SAID))
+    pins = scene.resolve("oci-layout:base")
+    placement = scene.place("oci-layout:base", pins)
+    assert placement.notes == ("oci oci-layout:base: devices, sockets and fifos are not kept: /srv/null",)
+    listing = Layer(placement.entries).listing.decode().splitlines()
+    # Not the packed layers' digests: how well something is packed is no promise of ours.
+    value = derive_step(oci("oci-layout:base"), pins).value
+    assert_golden("place/oci", {"config": value["pins"][1], "entries": listing})
+
+
+def test_byte_code_fits_its_source_again(scene: Scene) -> None:
+    def compiled(mtime: int, size: int) -> bytes:
+        return struct.pack("<HHIII", 3495, 0x0A0D, 0, mtime, size) + b"code"
+
+    when = 1_600_000_000
+    files = {"lib/a.py": b"a = 1\n", "lib/__pycache__/a.cpython-311.pyc": compiled(when, 6)}
+    stale = {"lib/b.py": b"b = 1\n", "lib/__pycache__/b.cpython-311.pyc": compiled(when - 5, 6)}
+    # The source is of another layer than its byte code.
+    over = {"lib/c.py": b"c = 1\n"}, {"lib/__pycache__/c.cpython-311.pyc": compiled(when, 6)}
+    layers = [layer({**files, **stale, **over[0]}, mtime=when), layer(over[1], mtime=when)]
+    write_layout(scene.folder / "base", BaseImage(layers))
+    tree = scene.tree("oci-layout:base")
+    kept = [entry for entry in tree if entry.path.endswith(".pyc")]
+    assert [entry.path.rpartition("/")[2] for entry in kept] == ["a.cpython-311.pyc", "c.cpython-311.pyc"]
+    assert all(entry.digest == Digest.of(compiled(NORMAL_TIME, 6)) for entry in kept)
+
+
+VARIED = BaseImage(
+    [
+        layer(
+            {"a/x": b"1", "a/gone": b"2", "a/s/deep": b"3", "o/below": b"4", "becomes": b"5", "f/y": b"6"},
+            folders=["a", "a/s", "o", "f", "home", "home/me", "usr", "usr/bin"],
+            infos=[
+                symlink("bin", "usr/bin"),
+                member("a/hard", tarfile.LNKTYPE, "a/x"),
+                member("a/setuid", mode=0o4755),
+                symlink("home/me/link", "/nowhere"),
+            ],
+            uid=1000,
+        ),
+        layer(
+            {"o/.wh..wh..opq": b"", "o/above": b"7", "becomes/z": b"8", "f": b"9", "bin/tool": b"10"},
+            folders=["o", "becomes", "bin"],
+            whiteouts=["a/gone", "a/s"],
+        ),
+        layer({"a/x": b"changed"}, folders=["a"], uid=33),
+    ],
+    {"Cmd": ["/bin/tool"]},
+)
+
+
+def exported(stream: bytes) -> list[tuple[str, str, int, int, int, str]]:
+    """Give what an engine's export holds, as ``listed`` gives entries; hard links are files."""
+    found = []
+    with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
+        for info in archive:
+            source = archive.getmember(info.linkname) if info.islnk() else info
+            kind = "d" if info.isdir() else "l" if info.issym() else "f"
+            mode = 0o777 if kind == "l" else source.mode & 0o7777
+            target = info.linkname if kind == "l" else ""
+            path = info.name.rstrip("/").removeprefix("./")
+            found.append((path, kind, mode, source.uid, source.size if kind == "f" else 0, target))
+    made = ("dev", "proc", "sys", "etc", "run", ".dockerenv", "")
+    return sorted(one for one in found if one[0].partition("/")[0] not in made)
+
+
+def listed(tree: Tree) -> list[tuple[str, str, int, int, int, str]]:
+    return [(one.path, one.kind, one.mode, one.uid, one.size, one.target) for one in tree]
+
+
+def test_docker_has_the_same_files(scene: Scene, docker: Docker) -> None:
+    archive = write_docker_archive(scene.folder / "base.tar", VARIED, "test/varied:1")
+    docker("load", "--input", str(archive))
+    name = docker("create", "--network", "none", "test/varied:1").strip()
+    try:
+        found = subprocess.run(
+            [str(docker.client), "--host", docker.host, "export", name], capture_output=True, check=True
+        )
+    finally:
+        docker("rm", name)
+    assert exported(found.stdout) == listed(scene.tree("docker-archive:base.tar"))
+
+
+def test_podman_has_the_same_files(scene: Scene) -> None:
+    podman = str(program("podman"))
+    require("podman", "" if os.geteuid() == 0 else "podman needs root, or a range of uids")
+    write_layout(scene.folder / "base", VARIED)
+    with short_folder() as folder:
+        roots = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
+        command = [podman, *roots, "--storage-driver", "vfs"]
+        image = run([*command, "pull", "-q", f"oci:{scene.folder}/base"]).strip()
+        name = run([*command, "create", "--network", "none", image]).strip()
+        found = subprocess.run([*command, "export", name], capture_output=True, check=True)
+        run([*command, "rm", name])
+        run([*command, "rmi", "--all"])
+    assert exported(found.stdout) == listed(scene.tree("oci-layout:base"))
