@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ class Entry:
     def say(self, data: bytes, wanted: int = 80) -> bytes:
         """Send bytes to a port and give all that comes back until the other side ends."""
         with self.connect(wanted) as connection:
-            connection.sendall(data)
+            with suppress(OSError):  # whoever sends nonsense may be cut off in the middle of it
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
             return read_all(connection)
 
     def curl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:

@@ -18,8 +18,10 @@ from reprobuild.value import NOTHING, Value
 
 SELECTING = ("accept", "accept-encoding")
 """Headers of a request that always tell requests apart, beside those that Vary names."""
-FLAGS = ("authorization", "cookie", "signed")
+FLAGS = ("authorization", "cookie")
 """What of a request is noted as having been there, never as what it was."""
+NOTED = ("credentials", "signed")
+"""What was added on the way, out of the client's sight: no request is told from another by it."""
 NO_BODY = Digest.of(b"")
 
 LARGEST_COMMITTED = 1024 * 1024
@@ -39,7 +41,7 @@ class Exchange(Value):
     headers: Mapping[str, str] = NOTHING
     """What the client gets, names in lower case."""
     request: Mapping[str, Json] = NOTHING
-    """What selects this answer: ``body`` (sha256), ``range``, headers, and ``FLAGS`` that are true."""
+    """What selects this answer: ``body`` (sha256), ``range``, headers, the ``FLAGS`` and ``NOTED``."""
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ class Exchange(Value):
         """Whether upstream, asked again by anybody, would probably give the same body."""
         return (
             self.is_whole
-            and not any(self.request.get(flag) for flag in FLAGS)
+            and not any(self.request.get(flag) for flag in (*FLAGS, *NOTED))
             and "body" not in self.request
             and "no-store" not in self.headers.get("cache-control", "").lower()
         )
@@ -104,16 +106,17 @@ def _is_line(text: str) -> bool:
 def ordered(exchanges: Iterable[Exchange]) -> tuple[Exchange, ...]:
     """Give exchanges as a lock holds them: by URL and method, then in turn; equal ones in a row once."""
     kept: list[Exchange] = []
+    last: dict[tuple[object, ...], Exchange] = {}
     for exchange in sorted(exchanges, key=lambda one: (one.url, one.method)):
-        before = next((one for one in reversed(kept) if key(one) == key(exchange)), None)
-        if before != exchange:
+        if last.get(key(exchange)) != exchange:
             kept.append(exchange)
+        last[key(exchange)] = exchange
     return tuple(kept)
 
 
 def key(exchange: Exchange) -> tuple[object, ...]:
     """Give what requests have in common that are answered by the same exchanges, in turn."""
-    request = {name: value for name, value in exchange.request.items() if name != "signed"}
+    request = {name: value for name, value in exchange.request.items() if name not in NOTED}
     return (
         exchange.method,
         exchange.url,

@@ -84,7 +84,6 @@ class Conversation:
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 break
             self._http.start_next_cycle()
-        self._end()
 
     def _next(self) -> h11.Event | type[h11.PAUSED]:
         while True:
@@ -149,7 +148,12 @@ class Conversation:
 
     def _read_body(self, spool: Spool) -> None:
         while True:
-            event = self._next()
+            try:
+                event = self._next()
+            except h11.RemoteProtocolError as error:
+                if self._connection_has_spoken():
+                    self._desk.refuse(why=refusal.BAD_HTTP)
+                raise ResetError(str(error)) from None
             if isinstance(event, h11.Data):
                 spool.write(event.data)
             elif isinstance(event, h11.EndOfMessage):
@@ -258,7 +262,7 @@ class Conversation:
                 elif not isinstance(event, h11.EndOfMessage):
                     return
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Close so that the client can read all that was sent: say so first, read what still comes."""
         with suppress(OSError, ValueError):
             self._connection.settimeout(DRAIN_SECONDS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from reprobuild.derivation.exchange import NO_BODY, SELECTING, Exchange
+from reprobuild.derivation.exchange import FLAGS, NO_BODY, NOTED, SELECTING, Exchange
 from reprobuild.derivation.predictors import Json
 from reprobuild.digest import Digest
 from reprobuild.gateway import headers, ranges, urls
@@ -57,15 +57,14 @@ class Request:
         for name in (*SELECTING, *varying):
             if value := headers.asked_for(self.fields, name):
                 found[name] = value
-        for flag in ("authorization", "cookie"):
+        for flag in FLAGS:
             if flag in self.fields:
                 found[flag] = True
         return found
 
     def selects(self, exchange: Exchange) -> bool:
         """Whether an exchange of the same method and address answers this, ranges left aside."""
-        noted = ("range", "signed", "credentials")
-        recorded = {name: value for name, value in exchange.request.items() if name not in noted}
+        recorded = {name: value for name, value in exchange.request.items() if name not in ("range", *NOTED)}
         return recorded == self.selection(exchange.varying)
 
 
@@ -106,11 +105,11 @@ def of_exchange(exchange: Exchange, request: Request, file: BinaryIO) -> Answer:
             etag=found.get("etag", ""),
             modified=found.get("last-modified", ""),
         )
-        found.setdefault("accept-ranges", "bytes")
     if part is ranges.UNSATISFIABLE:
         file.close()
         return Answer(416, {**TEXT, "content-range": f"bytes */{exchange.size}"}, b"")
     if part is not None:
+        found.setdefault("accept-ranges", "bytes")
         found["content-range"] = f"bytes {part.start}-{part.end - 1}/{exchange.size}"
         return Answer(206, found, FilePart(file, part.start, part.size))
     if request.method == "HEAD":

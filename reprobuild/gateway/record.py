@@ -22,6 +22,7 @@ from reprobuild.events import FetchFinished, FetchStarted, Tell
 from reprobuild.fetch.http import Http, Response, UnreachableError
 from reprobuild.fetch.reach import NotPublicError
 from reprobuild.gateway import headers, ranges, urls
+from reprobuild.gateway.cookies import Cookies
 from reprobuild.gateway.message import Answer, Request, of_exchange, text
 from reprobuild.gateway.replay import Replay
 from reprobuild.store.transaction import Transaction
@@ -74,6 +75,8 @@ class Record:
         self._numbers = 0
         self._found: list[tuple[int, Exchange]] = []
         self._real: dict[str, str] = {}
+        self._cookies = Cookies()
+        self._statuses: dict[str, int] = {}
         self._open: set[Response] = set()
         self._ranges: dict[tuple[str, str], threading.Lock] = {}
         self._stopped = False
@@ -196,7 +199,7 @@ class Record:
             return Answer(200, draft.headers, self._stream(draft, response, stack), None)
         found = {
             **draft.headers,
-            "accept-ranges": "bytes",
+            "accept-ranges": draft.headers.get("accept-ranges", "bytes"),
             "content-range": f"bytes {wanted.start}-{wanted.end - 1}/{length}",
         }
         return Answer(206, found, _cut(self._stream(draft, response, stack), wanted), wanted.size)
@@ -214,6 +217,9 @@ class Record:
         if "authorization" not in request.fields and (own := self._http.authorization(url)):
             fields.append(("Authorization", own))
             noted["credentials"] = True
+        if "cookie" not in request.fields and (own := self._cookies.header(url)):
+            fields.append(("Cookie", own))
+            noted["cookies"] = True
         if asked_range:
             fields.append(("Range", asked_range))
             noted["range"] = asked_range
@@ -234,6 +240,7 @@ class Record:
                 raise UpstreamError("the command has ended")
             self._open.add(response)
         stack.callback(self._close, response)
+        self._cookies.keep(url, response.raw.headers.getlist("set-cookie"))
         return response, noted
 
     def _close(self, response: Response) -> None:
@@ -290,12 +297,21 @@ class Record:
                 headers=draft.headers,
                 request={},
             )
-            request = {**draft.request.selection(exchange.varying), **draft.noted}
+            request = {**draft.request.selection(exchange.varying), **self._worth_noting(draft)}
             self._add(draft.number, Exchange(**{**vars(exchange), "request": request}))
             if told:
                 self._tell(FetchFinished(name, size))
         if before:
             yield before
+
+    def _worth_noting(self, draft: _Draft) -> dict[str, Json]:
+        """Let an upstream cookie count where it made a difference: most servers set some to everyone."""
+        noted = dict(draft.noted)
+        with self._lock:
+            first = self._statuses.setdefault(draft.request.shown, draft.status)
+        if noted.pop("cookies", False) and first != draft.status:
+            noted["credentials"] = True
+        return noted
 
 
 def _cut(stream: Iterator[bytes], wanted: ranges.Range) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
-from reprobuild.derivation.exchange import Exchange, key
+from reprobuild.derivation.exchange import FLAGS, Exchange, key
 from reprobuild.gateway.message import Answer, Request, of_exchange
 from reprobuild.store.store import Store
 
@@ -88,7 +88,7 @@ class Replay:
         own = request.selection()
         for turns in self._by_address.get(("GET", shown), ()):
             first = turns.exchanges[0]
-            flags = all(own.get(flag) == first.request.get(flag) for flag in ("authorization", "cookie"))
+            flags = all(own.get(flag) == first.request.get(flag) for flag in FLAGS)
             packed = "content-encoding" in first.headers
             fits = not packed or own.get("accept-encoding") == first.request.get("accept-encoding")
             if flags and fits and "range" not in first.request:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import h11
+
 from reprobuild.engine.protocol import Door
 from reprobuild.errors import ReprobuildError
 from reprobuild.gateway import dns, refusal
@@ -28,6 +30,8 @@ MOST_CONNECTIONS = 512
 FIRST_SECONDS = 60.0
 """The longest silence at the beginning of a connection."""
 IDLE_SECONDS = 3600.0
+LAST_SECONDS = 0.25
+"""How long connections are read to their end when the command has ended."""
 DNS_PORT = 53
 
 _TLS_HANDSHAKE = 0x16
@@ -67,6 +71,7 @@ class Server:
         self._clients: dict[threading.Thread, Client] = {}
         self._lock = threading.Lock()
         self._is_closing = False
+        self._is_cutting = False
         self._certificates = certificates
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._listen, name="gateway", daemon=True)
@@ -83,20 +88,20 @@ class Server:
             self._wake.send(b"x")
         deadline = time.monotonic() + seconds
         self._thread.join(seconds)
-        for thread, client in list(self._clients.items()):
+        # Where the other side has ended, what came last is still read: it may be what has to be reported.
+        self._join(time.monotonic() + LAST_SECONDS)
+        self._is_cutting = True
+        for client in list(self._clients.values()):
             with suppress(OSError):
                 # The plain call: SSLSocket's own takes away what its thread is reading from.
                 socket.socket.shutdown(client.connection, socket.SHUT_RDWR)
-            del thread
-        for thread in list(self._clients):
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._join(deadline)
         for one in (self._wake, self._woken, *self._door.listeners, *self._door.datagrams):
             one.close()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody is being served."""
-        return not self._clients
+    def _join(self, deadline: float) -> None:
+        for thread in list(self._clients):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _listen(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -146,7 +151,7 @@ class Server:
                 self._answer_stream(client.connection)
             else:
                 self._serve_http(client)
-        except (ResetError, ReprobuildError):
+        except (ResetError, ReprobuildError, h11.ProtocolError):
             reset(client.connection)
         except (OSError, ValueError):
             pass  # the client went away, or we are closing
@@ -175,8 +180,9 @@ class Server:
         client.connection.settimeout(IDLE_SECONDS)
         conversation = Conversation(client.connection, scheme, (client.host, client.port), desk)
         conversation.run()
-        if scheme == "https" and not conversation.requests and not self._is_closing:
+        if scheme == "https" and not conversation.requests and not self._is_cutting:
             desk.refuse(why=refusal.BROKEN_OFF)
+        conversation.end()
 
     def _secure(self, client: Client, desk: Desk) -> None:
         """Answer the handshake, by the certificate of the name that is meant."""
@@ -195,7 +201,7 @@ class Server:
             client.named = secure.named
         except OSError as error:
             client.named = secure.named
-            if not self._is_closing:
+            if not self._is_cutting:
                 desk.refuse(why=_why_no_handshake(error))
             raise ResetError from None
 
@@ -230,11 +236,8 @@ def _why_no_handshake(error: OSError) -> str:
     reason = getattr(error, "reason", None) or ""
     if any(word in reason for word in ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")):
         return refusal.UNTRUSTED
-    if any(
-        word in reason for word in ("WRONG_VERSION", "UNSUPPORTED_PROTOCOL", "NO_SHARED_CIPHER", "DECODE")
-    ):
-        return refusal.NOT_HTTP
-    return refusal.BROKEN_OFF
+    went_away = not reason or "ALERT" in reason or "EOF" in reason
+    return refusal.BROKEN_OFF if went_away else refusal.NOT_HTTP
 
 
 def _read_exactly(connection: socket.socket, size: int) -> bytes | None:
