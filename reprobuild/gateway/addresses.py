@@ -1,9 +1,11 @@
 """Names and the addresses that they are given inside a sandbox: each name its own, both ways.
 
-Knows nothing of DNS or sockets. Addresses are from 198.18.0.0/15 (RFC 2544, kept for tests of networks, so
-nothing real has them) and from one unique local prefix (RFC 4193). Which address a name gets follows from
-the name, so that a program that shows or hashes it does the same each time; where two names meet, the one
-that came first has it and the other takes the next.
+Knows nothing of DNS or sockets. The addresses look like the open internet's: clients that guard against
+requests to private networks (nltk does) refuse what is not globally routable, and every address inside is
+the gateway's anyway. They are from parts of 11.0.0.0/8 and 3ffe::/16, where nobody serves anything (the first
+is a ministry's own, the second was given back in 2006, RFC 3701). Which address a name gets follows from the
+name, so that a program that shows or hashes it does the same each time; where two names meet, the one that
+came first has it and the other takes the next.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import hashlib
 import ipaddress
 import threading
 
-FIRST = int(ipaddress.IPv4Address("198.18.0.0"))
+FIRST = int(ipaddress.IPv4Address("11.18.0.0"))
 COUNT = 2**17
 RESERVED = frozenset({0, 1, COUNT - 1})
-"""The network itself, the name server (198.18.0.1), and the last."""
-PREFIX = int(ipaddress.IPv6Address("fd5e:b01d:6a7e::"))
+"""The network itself, its first and its last address: what is no host's by habit."""
+PREFIX = int(ipaddress.IPv6Address("3ffe:b01d:6a7e::"))
 
 MOST = 65536
 """Names; a command that asks for more gets no answer for them."""
