@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprobuild.build import bytecode, kinds
+from reprobuild.build import bytecode, configure, kinds
 from reprobuild.build.capture import StoreCapture
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
@@ -18,7 +18,7 @@ from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
-from reprobuild.derivation.steps import Apt, Files, Run, Wheels
+from reprobuild.derivation.steps import Apt, Files, Run, Step, Wheels
 from reprobuild.derivation.world import World
 from reprobuild.digest import Digest
 from reprobuild.engine.program import obstacle
@@ -26,6 +26,7 @@ from reprobuild.engine.protocol import Command, Result, thread_environment
 from reprobuild.errors import BuildFailedError, RefusedFetchError
 from reprobuild.events import Note, OutputLine, Warned
 from reprobuild.images.bytecode import without_stale
+from reprobuild.images.normal_form import Dropped
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay
@@ -69,6 +70,10 @@ class Assembler:
             key = self._run_key(derived, tree, world)
             layer = self._recall_layer(key)
             return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
+        if _is_installed(step):
+            key = self._install_key(derived, tree)
+            layer = self._recall_layer(key)
+            return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
         entries = self._recall_placed(derived, tree)
         if entries is None:
             return None
@@ -94,6 +99,9 @@ class Assembler:
             key = self._run_key(derived, tree, world)
             layer = self._run(derived, tree, world, below)
             return Made(layer, apply(tree, layer), False, (key,))
+        if _is_installed(step):
+            layer = self._install(derived, tree, below)
+            return Made(layer, apply(tree, layer), False, (self._install_key(derived, tree),))
         entries = self._place(derived, tree)
         placed = without_stale(tree, overlay(tree, entries))
         records = self._placement_records(derived, tree)
@@ -157,6 +165,35 @@ class Assembler:
                 self._remember(group, key, "placement", layer, {})
             return layer
 
+    # Installing: what the tree's own dpkg does, a function of the packages and the whole tree below.
+
+    def _install_key(self, derived: DerivedStep, tree: Tree) -> Digest:
+        value = {"install": ASSEMBLER, "tree": str(tree.digest), "step": dict(derived.value)}
+        return canonical_digest({**value, "script": Digest.of(configure.SCRIPT.encode()).hex})
+
+    def _install(self, derived: DerivedStep, tree: Tree, below: Sequence[Layer]) -> Layer:
+        step = derived.step
+        assert isinstance(step, Apt)
+        key = self._install_key(derived, tree)
+        with self._store.lock(f"make-{key.hex}"):
+            if (recalled := self._recall_layer(key)) is not None:
+                return recalled
+            with self._store.transaction() as group:
+                layer, dropped = configure.install(
+                    step,
+                    derived.pins,
+                    tree,
+                    below,
+                    what=f"{self._recipe}: {step.where}: {step.title}",
+                    store=self._store,
+                    engine=self._project.engine,
+                    group=group,
+                    output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
+                )
+                self._remember(group, key, "run", layer, {})
+            self._tell_dropped(step, dropped)
+            return layer
+
     # Running: a function of the whole tree below and the command.
 
     def _run_key(self, derived: DerivedStep, tree: Tree, world: World) -> Digest:
@@ -195,9 +232,12 @@ class Assembler:
                 normal = capture.normal_form(tree, owners=step.owners)
                 layer = difference(tree, normal.tree)
                 self._remember(group, key, "run", layer, {"seconds": round(result.seconds, 3)})
-            for dropped in normal.dropped:
-                self._project.tell(Note(f"{step.title}: /{dropped.path} is not kept: {dropped.reason}"))
+            self._tell_dropped(step, normal.dropped)
             return layer
+
+    def _tell_dropped(self, step: Step, dropped: Sequence[Dropped]) -> None:
+        for one in dropped:
+            self._project.tell(Note(f"{step.title}: /{one.path} is not kept: {one.reason}"))
 
     def _check(self, step: Run, result: Result) -> None:
         what = f"{self._recipe}: {step.where}: {step.title}"
@@ -251,6 +291,10 @@ class Assembler:
     ) -> None:
         listing = group.add_bytes(layer.listing)
         group.record(key, {"kind": kind, "layer": str(listing), "blobs": [str(listing)], **more})
+
+
+def _is_installed(step: Step) -> bool:
+    return isinstance(step, Apt) and step.configure
 
 
 def run_command(step: Run, world: World) -> Command:

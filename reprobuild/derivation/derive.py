@@ -85,10 +85,7 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             names = {"repository": step.repository, "revision": step.revision, "of": step.repository_kind}
             value |= names
     elif isinstance(step, Apt) and step.configure:
-        raise NotBuiltError(
-            f"{step.where}: apt(…, configure=True) is not in this release",
-            "leave it out: accounts, alternatives and the CA bundle are made without scripts",
-        )
+        value |= {"configure": True}
     elif isinstance(step, Wheels) and step.build:
         raise NotBuiltError(
             f"{step.where}: wheels(…, build=True) is not in this release", "choose versions that have wheels"

@@ -16,6 +16,8 @@ from reprobuild.images.bytecode import SUFFIXES, Header, is_in_cache, parse_head
 from reprobuild.images.changes import Changed, RawChange
 from reprobuild.images.git_state import LARGEST as LARGEST_STATE
 from reprobuild.images.git_state import is_state, normal_state
+from reprobuild.images.java_keystore import LARGEST as LARGEST_KEYSTORE
+from reprobuild.images.java_keystore import is_keystore, normal_keystore
 from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, resolve
 
 ReadBody = Callable[[Digest], bytes]
@@ -71,7 +73,7 @@ class Dropped(NamedTuple):
 
 def is_rewritten(path: str) -> bool:
     """Tell whether a file's content may change on its way to the normal form, by its name."""
-    return path.endswith(SUFFIXES) or is_state(path)
+    return path.endswith(SUFFIXES) or is_state(path) or is_keystore(path)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def normal_form(
     after.restore(covered)
     after.drop_listed()
     after.normalise_bytecode(read, add)
-    after.normalise_git(read, add)
+    after.normalise_state(read, add)
     after.check()
     return NormalForm(Tree(after.entries.values()), tuple(sorted(after.dropped)))
 
@@ -217,15 +219,19 @@ class _After:
             else:
                 self._take_out(entry.path)
 
-    def normalise_git(self, read: ReadBody, add: AddBody) -> None:
-        """Take times and inodes out of what git remembers."""
+    def normalise_state(self, read: ReadBody, add: AddBody) -> None:
+        """Take times and inodes out of what git remembers, and times out of Java's authorities."""
         for entry in list(self.entries.values()):
-            if entry.path not in self.times or entry.digest is None or not is_state(entry.path):
+            if entry.path not in self.times or entry.digest is None:
                 continue
-            if entry.size > LARGEST_STATE:
+            if is_state(entry.path) and entry.size <= LARGEST_STATE:
+                data = read(entry.digest)
+                normal = normal_state(entry.path, data, NORMAL_TIME)
+            elif is_keystore(entry.path) and entry.size <= LARGEST_KEYSTORE:
+                data = read(entry.digest)
+                normal = normal_keystore(data, NORMAL_TIME)
+            else:
                 continue
-            data = read(entry.digest)
-            normal = normal_state(entry.path, data, NORMAL_TIME)
             if normal != data:
                 self.entries[entry.path] = entry._replace(digest=add(normal), size=len(normal))
 

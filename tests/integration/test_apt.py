@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import os
 import socket
@@ -35,6 +36,7 @@ from reprobuild.settings import Settings, load
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, difference, overlay
 from tests.debian import Archive, Content, control_text, served
+from tests.projects import Project, require_sandbox
 from tests.require import program, require
 
 
@@ -419,6 +421,42 @@ def test_what_is_placed_runs_in_the_sandbox(debian: Machine) -> None:
         "",
     ]
     assert result.exit_code == 0
+
+
+CONFIGURED = """\
+from reprobuild import apt, image, recipe, run
+
+@recipe(version="1.0")
+def configured():
+    return image(
+        {first}
+        apt("bookworm", "ssl-cert", configure=True),
+        run("dpkg-query -W ssl-cert && getent group ssl-cert && test ! -e /.reprobuild-packages"),
+        run("test -z $(ls -A /etc/ssl/private) && test $(readlink -e /usr/bin/awk) = /usr/bin/mawk"),
+    )
+"""
+
+
+@pytest.mark.parametrize("first", ["", 'apt("bookworm", "openssl"),'], ids=["from-nothing", "after-placing"])
+def test_packages_are_configured_by_dpkg(debian: Machine, first: str) -> None:
+    require_sandbox(debian.folder / "trial")
+    folder = debian.folder / "project"
+    recipe = folder / "recipes" / "configured"
+    recipe.mkdir(parents=True)
+    (folder / "reprobuild.toml").write_text("")
+    (recipe / "recipe.py").write_text(CONFIGURED.format(first=first))
+    project = Project(folder, folder / "store")
+    locked = project.call("lock", "configured")
+    assert "Setting up ssl-cert" in locked.err
+    assert "files list file" not in locked.err
+    elsewhere = Project(folder, debian.folder / "elsewhere", {"TZ": "Asia/Tokyo"})
+    assert elsewhere.call("realize", "configured", "--json").json["image_id"] == locked_image(recipe)
+
+
+def locked_image(recipe: Path) -> str:
+    """Give the image ID that a recipe's lock promises."""
+    [output] = json.loads((recipe / "recipe.lock").read_text())["outputs"]["linux/amd64"]
+    return str(output["image"])
 
 
 def _compare(folder: Path, tree: Tree) -> int:

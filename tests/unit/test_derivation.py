@@ -121,7 +121,6 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        apt("bookworm", "git", configure=True),
         wheels("a", build=True),
     ],
     ids=lambda step: step.title,

@@ -26,7 +26,7 @@ from reprobuild.debian.installed import STATUS_FOLDER, SUMS
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.steps import Apt
-from reprobuild.tree import Tree, file, link
+from reprobuild.tree import Entry, Tree, file, link
 
 if TYPE_CHECKING:
     from reprobuild.store.store import Store
@@ -65,13 +65,7 @@ def place(
     Raises ArchiveError for a package that does not unpack, BuildFailedError for two that have one path.
     """
     debs = _unpack_all(pins, store, group)
-    links = cast(Mapping[str, str], facts["links"])
-    merge = Merge({name: target for name, target in links.items() if target})
-    architectures = {pin.hashed.get("arch", "") for pin in pins}
-    for arch in sorted(architectures & set(MERGED)):
-        for name in MERGED[arch]:
-            if name not in links:
-                merge.add(link(name, f"usr/{name}"))
+    merge = _merge(pins, facts)
     debian_defaults.link_first(debs, merge)
     merge.add_packages(debs)
     below = _Below(cast(Mapping[str, str], facts["files"]), store)
@@ -82,6 +76,27 @@ def place(
     for deb in debs:
         _add_status(deb, merge, group)
     return Placement(merge.entries, debian_scripts.notes(debs))
+
+
+def unpacked(
+    pins: Sequence[Pin], facts: Mapping[str, Json], store: Store, group: Transaction
+) -> tuple[Entry, ...]:
+    """Give the files of the pinned packages and nothing else: what dpkg itself needs to be run at all."""
+    merge = _merge(pins, facts)
+    merge.add_packages(_unpack_all(pins, store, group))
+    return merge.entries
+
+
+def _merge(pins: Sequence[Pin], facts: Mapping[str, Json]) -> Merge:
+    """Begin with the links of the tree below, and with those of a merged ``/usr`` that it lacks."""
+    links = cast(Mapping[str, str], facts["links"])
+    merge = Merge({name: target for name, target in links.items() if target})
+    architectures = {str(pin.hashed.get("arch", "")) for pin in pins}
+    for arch in sorted(architectures & set(MERGED)):
+        for name in MERGED[arch]:
+            if name not in links:
+                merge.add(link(name, f"usr/{name}"))
+    return merge
 
 
 class _Below:
