@@ -7,18 +7,22 @@ made is remembered by a key of everything that decides it (DESIGN section 5).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from reprobuild.build import bytecode, configure, kinds
+from reprobuild.build.accounts import Read, home_of
 from reprobuild.build.capture import StoreCapture
+from reprobuild.build.mounts import Mounted, mount_keys, mounted
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
+from reprobuild.build.written import NotThereError, WrittenSteps
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
-from reprobuild.derivation.steps import Apt, Files, Run, Step, Wheels
+from reprobuild.derivation.steps import Apt, Files, Run, Stage, Step, Wheels, Written
 from reprobuild.derivation.world import World
 from reprobuild.digest import Digest
 from reprobuild.engine.program import obstacle
@@ -55,6 +59,7 @@ class Assembler:
         self._sets = recipe.sets
         self._steps = recipe.image.steps
         self._folder = folder
+        self._written = WrittenSteps(project.store, folder)
 
     @property
     def _store(self) -> Store:
@@ -74,6 +79,11 @@ class Assembler:
             key = self._install_key(derived, tree)
             layer = self._recall_layer(key)
             return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
+        if isinstance(step, Written):
+            try:
+                return self._made(step, tree, *self._written.recall(derived, tree, world), is_reused=True)
+            except NotThereError:
+                return None
         entries = self._recall_placed(derived, tree)
         if entries is None:
             return None
@@ -102,6 +112,8 @@ class Assembler:
         if _is_installed(step):
             layer = self._install(derived, tree, below)
             return Made(layer, apply(tree, layer), False, (self._install_key(derived, tree),))
+        if isinstance(step, Written):
+            return self._made(step, tree, *self._written.make(derived, tree, world), is_reused=False)
         entries = self._place(derived, tree)
         placed = without_stale(tree, overlay(tree, entries))
         records = self._placement_records(derived, tree)
@@ -111,6 +123,13 @@ class Assembler:
             layers = below if batch.runs_on(tree) else [*below, difference(tree, placed)]
             placed = overlay(placed, self._compile(batch, layers).entries)
         return Made(difference(tree, placed), placed, False, tuple(records))
+
+    def _made(
+        self, step: Step, tree: Tree, grown: Tree, records: Sequence[Digest], *, is_reused: bool
+    ) -> Made:
+        """Give what a step of a Dockerfile made: a stage's end changes nothing, another tree begins."""
+        layer = Layer(()) if isinstance(step, Stage) else difference(tree, grown)
+        return Made(layer, grown, is_reused, tuple(records))
 
     # Placing: a function of the pins and a few facts of the tree below.
 
@@ -204,8 +223,22 @@ class Assembler:
                 "step": dict(derived.value),
                 "env": dict(world.env),
                 "workdir": world.workdir,
+                **self._dockerfile_key(derived, tree, world),
             }
         )
+
+    def _dockerfile_key(self, derived: DerivedStep, tree: Tree, world: World) -> dict[str, Json]:
+        """Give what a command of a Dockerfile sees beside what every command does."""
+        step, stated = derived.step, world.dockerfile
+        if not isinstance(step, Run) or not step.setting:
+            return {"user": stated.user} if stated.user else {}
+        return {
+            "workdir": stated.workdir,
+            "variables": dict(stated.variables),
+            "user": stated.user,
+            "shell": list(stated.shell) if step.shell else [],
+            "mounts": mount_keys(derived, tree, stated, self._written),
+        }
 
     def _run(self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer]) -> Layer:
         step = derived.step
@@ -214,8 +247,16 @@ class Assembler:
         with self._store.lock(f"make-{key.hex}"):
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
-            with self._store.transaction() as group, self._store.checkouts.lay_out(below) as checkout:
-                command = run_command(step, world)
+            with (
+                self._store.transaction() as group,
+                self._store.checkouts.lay_out(below) as checkout,
+                ExitStack() as stack,
+            ):
+                home = home_variable(world, tree, self._store.blobs.read)
+                mounts = stack.enter_context(
+                    mounted(derived, tree, world.dockerfile, self._written, self._store, self._folder)
+                )
+                command = run_command(step, world, home, mounts)
                 if problem := obstacle(checkout, command):
                     raise BuildFailedError(
                         f"{self._recipe}: {step.where}: {step.title}: {problem} in the tree before this step",
@@ -297,12 +338,29 @@ def _is_installed(step: Step) -> bool:
     return isinstance(step, Apt) and step.configure
 
 
-def run_command(step: Run, world: World) -> Command:
-    """Give the command of a ``run`` step in the world of the steps before it."""
+def run_command(step: Run, world: World, home: Mapping[str, str], mounts: Mounted | None = None) -> Command:
+    """Give the command of a ``run`` step in the world of the steps before it.
+
+    ``home``: as ``home_variable`` gives it; ``mounts``: what it sees beside the tree.
+    """
+    stated = world.dockerfile
+    argv, workdir, variables = step.command, step.workdir or world.workdir, world.env
+    if step.setting:
+        workdir, variables = stated.workdir, {**world.env, **stated.variables, **world.own}
+    if step.shell and stated.shell:
+        argv = (*stated.shell, argv[-1])
     return Command(
-        argv=step.command,
-        env={**world.env, **thread_environment(step.threads), **step.env},
-        workdir=step.workdir or world.workdir,
+        argv=argv,
+        env={**home, **variables, **thread_environment(step.threads), **step.env},
+        workdir=workdir,
+        inputs=mounts.inputs if mounts is not None else {},
+        empty=mounts.empty if mounts is not None else (),
         threads=step.threads,
         owners=step.owners,
     )
+
+
+def home_variable(world: World, tree: Tree, read: Read) -> dict[str, str]:
+    """Give ``HOME`` where a Dockerfile's ``USER`` is not root: as ``/etc/passwd`` has it."""
+    user = world.dockerfile.user
+    return {"HOME": home_of(user, tree, read)} if user else {}

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reprobuild.build.evaluate import Evaluated, evaluate
+from reprobuild.build.place.context import context_entries
 from reprobuild.build.place.files import digest_files
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import (
@@ -22,12 +23,13 @@ from reprobuild.derivation.derive import (
     pinned,
     pinned_exchanges,
 )
+from reprobuild.derivation.dockerfile.mounts import context_sources
 from reprobuild.derivation.lockfile import LOCK_FILE, Lock, LockError, Output, mend_lock, read_lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import with_exchanges
-from reprobuild.derivation.steps import Files, Step
+from reprobuild.derivation.steps import Copy, Files, Run, Step
 from reprobuild.derivation.world import World, world_of
 from reprobuild.value import NOTHING
 
@@ -51,7 +53,7 @@ class Derived:
     @cached_property
     def world(self) -> World:
         """What the image's commands find beside its files."""
-        return world_of(self.recipe.image, self.steps)
+        return world_of(self.recipe.image, self.steps, self.platform)
 
     @property
     def tag(self) -> str:
@@ -100,6 +102,10 @@ def derived_step(step: Step, pins: Sequence[Pin], folder: Path) -> DerivedStep:
     """Derive one step; the recipe's own files are digested here."""
     if isinstance(step, Files):
         return derive_step(step, (), digest_files(step, folder))
+    if isinstance(step, Copy) and step.sources and not step.stage:
+        return derive_step(step, (), context_entries(step, folder, step.sources))
+    if isinstance(step, Run) and (sources := context_sources(step)):
+        return derive_step(step, pins, context_entries(step, folder, sources))
     return derive_step(step, pins)
 
 

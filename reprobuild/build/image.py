@@ -18,7 +18,7 @@ from reprobuild.engine.protocol import ENVIRONMENT
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer
-from reprobuild.value import Value, replace
+from reprobuild.value import NOTHING, Value, replace
 
 if TYPE_CHECKING:
     from reprobuild.build.derive import Derived
@@ -170,13 +170,14 @@ def write_image(
     layers: Sequence[tuple[str, Layer]],
     records: Iterable[Digest],
     *,
+    home: Mapping[str, str] = NOTHING,
     engine: str,
     isolation: str,
 ) -> Realised:
     """Write an image down: config, diff_ids, and the realisation that makes them count.
 
     ``layers``: the titles of their steps and the layers, lowest first, none of them empty;
-    ``records``: the keys of what is remembered of the steps.
+    ``records``: the keys of what is remembered of the steps; ``home``: where its user is at home.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -184,7 +185,7 @@ def write_image(
 
     recipe = derived.recipe
     predictors = predictors_to_json(recipe.image.predictors)
-    env = {**ENVIRONMENT, **derived.world.env}
+    env = {**ENVIRONMENT, **home, **derived.world.env}
     with store.transaction() as group:
         listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -199,6 +200,7 @@ def write_image(
             env=env,
             workdir=derived.world.workdir,
             predictors=predictors,
+            more=derived.world.dockerfile.config,
         )
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)

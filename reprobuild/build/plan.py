@@ -88,7 +88,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
         return Plan(derived.recipe.name, derived.tag, derived.derivation.input_hash, tuple(steps), ())
     assembler = Assembler(project, derived.recipe, derived.folder)
     for index, one in enumerate(derived.steps):
-        world = world_of(derived.recipe.image, derived.steps[:index])
+        world = world_of(derived.recipe.image, derived.steps[:index], derived.platform)
         made = None if tree is None else assembler.recall(one, tree, world)
         if made is not None:
             steps.append(PlannedStep(one.step.title, "reuse"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reprobuild.build.assemble import Assembler, Made
+from reprobuild.build.assemble import Assembler, Made, home_variable
 from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, named, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
@@ -20,6 +20,7 @@ from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
+from reprobuild.derivation.steps import Stage
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
@@ -43,8 +44,10 @@ class Growth:
         is told.
         """
         self.tree = Tree()
-        self.layers: list[Layer] = []
-        """Of the steps so far that changed anything, lowest first."""
+        self.kept: list[tuple[str, Made]] = []
+        """Titles and layers of the steps that the tree is made of, lowest first."""
+        self._aside: dict[str, list[tuple[str, Made]]] = {}
+        """The same of a Dockerfile's stages."""
         self._project = project
         self._recipe = recipe
         self._assembler = Assembler(project, recipe, folder)
@@ -53,15 +56,20 @@ class Growth:
         self._told = told
         self._steps: list[DerivedStep] = []
 
+    @property
+    def layers(self) -> list[Layer]:
+        """What the tree is made of, lowest first."""
+        return [made.layer for _, made in self.kept]
+
     def add(self, one: DerivedStep) -> Made:
         """Make the next step, or recall it; what it pins is fetched if it is needed and missing."""
-        world = world_of(self._recipe.image, self._steps)
+        world = world_of(self._recipe.image, self._steps, self._project.platform)
         self._steps.append(one)
         name, index, title = self._recipe.name, len(self._steps), one.step.title
         count = len(self._recipe.image.steps)
         tell = self._project.tell if index > self._told else ignore
         started = time.monotonic()
-        known = index <= len(self._recalled)
+        known = index <= len(self._recalled) and not isinstance(one.step, Stage)
         made = self._recalled[index - 1] if known else self._assembler.recall(one, self.tree, world)
         if made is None:
             fetch(self._project, missing_downloads(self._project, one, self._folder))
@@ -71,8 +79,11 @@ class Growth:
         status = "reused" if made.is_reused else "built"
         tell(StepFinished(name, index, count, title, status, time.monotonic() - started))
         self.tree = made.tree
-        if made.layer:
-            self.layers.append(made.layer)
+        if isinstance(one.step, Stage):
+            self._aside[one.step.name] = self.kept
+            self.kept = list(self._aside.get(one.step.begin, ()))
+        elif made.layer:
+            self.kept.append((title, made))
         return made
 
 
@@ -117,17 +128,16 @@ def build_image(project: Project, derived: Derived, *, told: int = 0) -> Realise
         fetch(project, plan.downloads)
         growth = Growth(project, derived.recipe, derived.folder, recalled=plan.recalled, told=told)
         made = [growth.add(one) for one in derived.steps]
-        titles = [one.step.title for one in derived.steps]
-        layers = [(title, one.layer) for title, one in zip(titles, made, strict=True) if one.layer]
         realised = write_image(
             store,
             derived,
-            layers,
+            [(title, one.layer) for title, one in growth.kept],
             [key for one in made for key in one.records],
+            home=home_variable(derived.world, growth.tree, store.blobs.read),
             engine=project.engine.name,
             isolation=project.engine.probe().name,
         )
-    status = ["reused" if one.is_reused else "built" for one in made if one.layer]
+    status = ["reused" if one.is_reused else "built" for _, one in growth.kept]
     return replace(
         realised,
         layers=tuple(replace(layer, status=one) for layer, one in zip(realised.layers, status, strict=True)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reprobuild.build.assemble import run_command
+from reprobuild.build.assemble import home_variable, run_command
 from reprobuild.build.derive import Derived
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth
@@ -45,13 +45,14 @@ def before_step(project: Project, derived: Derived, which: str) -> BeforeStep:
     for one in derived.steps[: index - 1]:
         growth.add(one)
     step = derived.steps[index - 1].step
-    world = world_of(derived.recipe.image, derived.steps[: index - 1])
+    world = world_of(derived.recipe.image, derived.steps[: index - 1], derived.platform)
+    home = home_variable(world, growth.tree, project.store.blobs.read)
     return BeforeStep(
         step.title,
         tuple(growth.layers),
-        run_command(step, world)
+        run_command(step, world, home)
         if isinstance(step, Run)
-        else Command(argv=(), env=world.env, workdir=world.workdir),
+        else Command(argv=(), env={**home, **world.env}, workdir=world.workdir),
     )
 
 

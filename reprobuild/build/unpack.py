@@ -44,6 +44,19 @@ def unpack(
     return sink.entries()
 
 
+def is_tar(file: BinaryIO) -> bool:
+    """Tell whether a file is a tar archive, compressed or not, as far as its first member shows; it is at its
+    start again then."""
+    packed = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    try:
+        return next(iter(read_tar(unpacked(file, packed, LIMITS))), None) is not None
+    except ArchiveError:
+        return False
+    finally:
+        file.seek(0)
+
+
 def _members(file: BinaryIO, packed: int, limits: Limits) -> Iterator[tuple[Member, Body | ZipBody]]:
     if packed == 0:
         raise ArchiveError("the archive is empty: a file of 0 bytes")

@@ -18,12 +18,27 @@ from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Hub, Oci, Run, Step, Wheels
+from reprobuild.derivation.steps import (
+    Apt,
+    Copy,
+    FetchedFile,
+    Files,
+    Git,
+    Hub,
+    Oci,
+    Run,
+    Setting,
+    Stage,
+    Step,
+    Wheels,
+)
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
 from reprobuild.tree import Entry, Layer
 
+COPIED = ("sources", "to", "stage", "expands", "exclude", "chown", "chmod", "unpack", "escape")
+"""Fields of a ``Copy`` that decide what it makes, beside its files."""
 ASSEMBLER = 1
 """Changes whenever this code would give another digest for the same inputs (DESIGN section 5)."""
 
@@ -53,7 +68,13 @@ class DerivedStep:
     pins: tuple[Pin, ...]
     value: Mapping[str, Json]
     entries: tuple[Entry, ...] = ()
-    """For a ``files`` step: what it places, bodies still in the recipe's folder."""
+    """For a ``files`` step: what it places; for one of a Dockerfile: what it reads of its context. Bodies are
+    still in the recipe's folder."""
+
+
+def written(value: Json) -> Json:
+    """Give a field's value as JSON."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()) -> DerivedStep:
@@ -79,6 +100,17 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             value |= {"network": step.network, "ports": list(step.ports)}
         if step.refusal:
             value |= {"refusal": step.refusal}
+        if step.shell:
+            value |= {"shell": step.shell}
+        if step.mounts:
+            value |= {"mounts": list(step.mounts), "entries": str(Layer(entries).digest)}
+    elif isinstance(step, Copy):
+        value |= {name: written(getattr(step, name)) for name in COPIED}
+        value |= {"texts": dict(step.texts), "entries": str(Layer(entries).digest)}
+    elif isinstance(step, Setting):
+        value |= {"word": step.word, "values": list(step.values), "escape": step.escape}
+    elif isinstance(step, Stage):
+        value |= {"name": step.name, "begin": step.begin}
     elif isinstance(step, Hub):
         value |= {"layout": step.layout, "to": step.to}
         if LAYOUTS[step.layout].knows_repository:
@@ -145,7 +177,7 @@ def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platfor
             f"recipe.lock of {recipe.name} is for assembler {assembler}; this release has {ASSEMBLER}",
             f"write it anew: reprobuild lock {recipe.name}{recipe.sets}",
         )
-    world = world_of(recipe.image, steps)
+    world = world_of(recipe.image, steps, platform)
     return Derivation(
         {
             "assembler": assembler,
@@ -153,6 +185,7 @@ def derive(recipe: Recipe, steps: Sequence[DerivedStep], assembler: int, platfor
             "steps": [dict(step.value) for step in steps],
             "env": dict(world.env),
             "workdir": world.workdir,
+            **({"config": dict(world.dockerfile.config)} if world.dockerfile.config else {}),
             "predictors": predictors_to_json(recipe.image.predictors),
         }
     )

@@ -193,6 +193,10 @@ class Run(Step):
     """Whether the image's own shell, where it names one, takes the place of ``/bin/sh -c``."""
     mounts: tuple[str, ...] = ()
     """Of a Dockerfile's ``RUN --mount``: as they are written there."""
+    context: str = ""
+    """Of its mounts: a folder of the recipe's folder; empty: that itself."""
+    ignore: tuple[str, ...] = ()
+    """Of its mounts: what ``.dockerignore`` says."""
     setting: str = ""
     """What tells it from an equal command of the same Dockerfile, in another stage or setting."""
 

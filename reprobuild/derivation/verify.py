@@ -14,7 +14,13 @@ from typing import Any
 from reprobuild.canonical import canonical
 from reprobuild.derivation import predictors, words
 from reprobuild.derivation.codec import recipe_from_json, recipe_to_json
-from reprobuild.derivation.dockerfile.verify import checked_copy, checked_run, checked_setting, checked_stage
+from reprobuild.derivation.dockerfile.verify import (
+    DOCKERFILE_ALONE,
+    checked_copy,
+    checked_run,
+    checked_setting,
+    checked_stage,
+)
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe, image
 from reprobuild.derivation.recipe import recipe as marked
@@ -134,7 +140,7 @@ _MAKERS: Mapping[str, Callable[[Any], Step]] = {
     "apt": lambda one: words.apt(one.suite, *one.packages, **_keywords(one, "suite", "packages")),
     "wheels": lambda one: words.wheels(*one.requirements, **_keywords(one, "requirements")),
     "run": lambda one: checked_run(
-        one, words.run(one.command, **_keywords(one, "command", "shell", "mounts", "setting"))
+        one, words.run(one.command, **_keywords(one, "command", *DOCKERFILE_ALONE))
     ),
     "oci": lambda one: words.oci(one.reference, **_keywords(one, "reference")),
     "git": lambda one: words.git(one.url, one.commit, **_keywords(one, "url", "commit")),

@@ -1,4 +1,4 @@
-"""The world of an image's commands: what its base says, under what its recipe says. Pure.
+"""The world of an image's commands: what its base says, under what its Dockerfile and recipe say. Pure.
 
 Knows nothing of how a base image is fetched or placed: all that counts of its config is in its pins. What
 every command sees in any image beside this stands in ``engine.protocol``.
@@ -7,14 +7,15 @@ every command sees in any image beside this stands in ``engine.protocol``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reprobuild.derivation.hub_layouts import environment_of
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Image
-from reprobuild.derivation.steps import Hub, Oci
+from reprobuild.derivation.stated import PATH, Stated, after
+from reprobuild.derivation.steps import Hub, Oci, Setting, Stage
 
 if TYPE_CHECKING:
     from reprobuild.derivation.derive import DerivedStep
@@ -31,6 +32,10 @@ class World:
 
     env: Mapping[str, str] = field(default_factory=dict)
     workdir: str = "/"
+    own: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What of ``env`` the recipe itself says."""
+    dockerfile: Stated = field(default_factory=Stated, compare=False)
+    """What a Dockerfile has said so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +67,37 @@ def base_of(pins: Iterable[Pin]) -> Base:
     )
 
 
-def world_of(image: Image, steps: Sequence[DerivedStep]) -> World:
+def based(base: Base) -> Stated:
+    """Give what a Dockerfile begins with, on a base image."""
+    config: dict[str, Json] = {
+        "User": base.user,
+        "Entrypoint": list(base.entrypoint),
+        "Cmd": list(base.cmd),
+        "Labels": dict(base.labels),
+        "ExposedPorts": {port: {} for port in base.ports},
+    }
+    said = {name: value for name, value in config.items() if value}
+    return Stated(
+        base.env, base.workdir or "/", {"PATH": PATH, **base.env}, user=base.user, shell=base.shell, base=said
+    )
+
+
+def world_of(image: Image, steps: Sequence[DerivedStep], platform: str = "") -> World:
     """Give the world after some steps of an image: all of them for the image itself.
 
-    Later ones win: the base image, what sources need in order to be found, the recipe's own words.
+    Later ones win: the base image, a Dockerfile, what sources need in order to be found, the recipe's own
+    words. ``platform``: ``linux/amd64``. Raises RecipeError for a Dockerfile's word that has no value.
     """
-    env: dict[str, str] = {}
-    workdir = ""
+    stated = Stated()
+    aside: dict[str, Stated] = {}
     for one in steps:
         if isinstance(one.step, Oci):
-            base = base_of(one.pins)
-            env.update(base.env)
-            workdir = base.workdir
+            stated = based(base_of(one.pins))
         elif isinstance(one.step, Hub):
-            env.update(environment_of(one.step))
-    return World({**env, **image.env}, image.workdir or workdir or "/")
+            stated = replace(stated, env={**stated.env, **environment_of(one.step)})
+        elif isinstance(one.step, Setting):
+            stated = after(stated, one.step, platform)
+        elif isinstance(one.step, Stage):
+            aside[one.step.name] = stated
+            stated = aside.get(one.step.begin, Stated())
+    return World({**stated.env, **image.env}, image.workdir or stated.workdir, image.env, stated)

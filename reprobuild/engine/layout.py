@@ -74,6 +74,10 @@ class Layout:
             self._mount_point(bottom, inside, is_folder=True)
             outputs[_inside(inside)] = f"{name_inside}/{left.name}"
             self.left.append((left, to))
+        for number, inside in enumerate(command.empty):
+            emptied = self._folder(folder / f"empty-{number}")
+            self._mount_point(bottom, inside, is_folder=True)
+            outputs[_inside(inside)] = f"{name_inside}/{emptied.name}"
         lowers = [f"{name_inside}/top"] if top else []
         lowers += [self.places.name(lower) for lower in checkout.lowers]
         lowers.append(f"{name_inside}/bottom")

@@ -58,6 +58,9 @@ class Command(Value):
     outputs: Mapping[str, Path] = NOTHING
     """Directory inside, empty at first → directory of the host that gets what the command left there:
     plain files and directories only, owned by the caller."""
+    empty: tuple[str, ...] = ()
+    """Directories inside that are empty at first, whatever the tree has there; what the command leaves in
+    them is lost."""
     threads: int = 1
     timeout: float | None = None
     """Seconds; after them everything inside is killed."""

@@ -19,6 +19,8 @@ from reprobuild.errors import CheckFailedError, UsageError
 CREATED = "1980-01-02T00:00:00Z"
 """NORMAL_TIME as RFC 3339."""
 USER = "0:0"
+MORE = ("Cmd", "Entrypoint", "ExposedPorts", "Healthcheck", "Shell", "StopSignal", "User", "Volumes")
+"""Fields of the config that an image has only where its Dockerfile or its base says so."""
 PREDICTORS_LABEL = "org.reprobuild.predictors"
 INPUT_HASH_ANNOTATION = "org.reprobuild.input-hash"
 
@@ -82,6 +84,8 @@ class Config:
     """Name → predictor, as JSON."""
     diff_ids: tuple[Digest, ...]
     """Lowest layer first."""
+    more: Mapping[str, Json] = field(default_factory=dict)
+    """Fields of the OCI config that a Dockerfile states: ``Entrypoint``, ``Cmd``, ``User``, ``Labels``."""
 
     def encode(self) -> bytes:
         """Give the OCI config: canonical JSON, the same bytes for the same image.
@@ -98,13 +102,17 @@ class Config:
             if not name or "=" in name or "\0" in name + value:
                 raise UsageError(f"no process can have the environment variable {name!r} = {value!r}")
         system, architecture, *variant = self.platform.split("/")
-        document = {
+        document: dict[str, Json] = {
             **({"variant": variant[0]} if variant else {}),
             "architecture": architecture,
             "config": {
-                "Env": [f"{name}={self.env[name]}" for name in sorted(self.env)],
-                "Labels": {PREDICTORS_LABEL: canonical(dict(self.predictors)).decode()},
                 "User": USER,
+                **self.more,
+                "Env": [f"{name}={self.env[name]}" for name in sorted(self.env)],
+                "Labels": {
+                    **self.more.get("Labels", {}),
+                    PREDICTORS_LABEL: canonical(dict(self.predictors)).decode(),
+                },
                 "WorkingDir": self.workdir,
             },
             "created": CREATED,
@@ -135,6 +143,7 @@ class Config:
                 workdir=inner["WorkingDir"],
                 predictors=json.loads(inner["Labels"][PREDICTORS_LABEL]),
                 diff_ids=tuple(map(Digest.parse, document["rootfs"]["diff_ids"])),
+                more=_more(inner),
             )
             same = config.encode() == encoded
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -142,6 +151,18 @@ class Config:
         if not same:
             raise CheckFailedError("an image's config is not one that reprobuild writes")
         return config
+
+
+def _more(inner: Mapping[str, Json]) -> dict[str, Json]:
+    """Give the fields of a config that only some images have. Raises ValueError for what none has."""
+    more = {name: value for name, value in inner.items() if name not in ("Env", "WorkingDir", "Labels")}
+    if more.get("User") == USER:
+        del more["User"]
+    for name, value in more.items():
+        if name not in MORE or not value:
+            raise ValueError(name)
+    labels = {name: value for name, value in inner["Labels"].items() if name != PREDICTORS_LABEL}
+    return {**more, "Labels": labels} if labels else more
 
 
 @dataclass(frozen=True)
@@ -195,15 +216,17 @@ def make_image(
     env: Mapping[str, str],
     workdir: str,
     predictors: Mapping[str, Json],
+    more: Mapping[str, Json] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Image:
     """Make an image of layers (lowest first) and the world of its commands.
 
     ``env``: all variables that a command has without being given any; ``predictors``: name →
-    predictor as JSON; ``annotations``: as ``manifest_annotations`` gives them. Raises UsageError as
-    ``Config.encode`` does.
+    predictor as JSON; ``more``: further fields of the config; ``annotations``: as
+    ``manifest_annotations`` gives them. Raises UsageError as ``Config.encode`` does.
     """
-    config = Config(platform, env, workdir, predictors, tuple(layer.diff_id for layer in layers))
+    diff_ids = tuple(layer.diff_id for layer in layers)
+    config = Config(platform, env, workdir, predictors, diff_ids, dict(more or {}))
     return Image(config.encode(), tuple(layers), dict(annotations or {}))
 
 

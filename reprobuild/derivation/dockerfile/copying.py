@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from reprobuild.derivation.dockerfile.expand import Rules, WordError, names_in, quoted, raw_words
+from reprobuild.derivation.dockerfile.expand import TEXT, Rules, WordError, names_in, quoted, raw_words
 from reprobuild.derivation.dockerfile.parser import Heredoc, Instruction, heredoc_of
 from reprobuild.derivation.dockerfile.patterns import PatternError, cleaned, glob
 from reprobuild.derivation.steps import Copy, Git, Step, Url
@@ -117,7 +117,7 @@ def read_copy(
                 found = bodies.pop(0)
                 texts[found.name] = found
                 if found.expands:
-                    names_in(found.content, Rules(escape, keeps_quotes=True, keeps_escapes=True))
+                    names_in(found.content, TEXT)
             elif stage:
                 sources.append(word)
             elif not (one.word == "ADD" and is_address(word)):

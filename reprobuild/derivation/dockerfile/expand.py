@@ -30,6 +30,12 @@ class Rules:
     keeps_escapes: bool = False
     keeps_unset: bool = False
     """Whether ``$name`` stays where there is no such variable."""
+    has_quotes: bool = True
+    """Whether quotes mean anything."""
+
+
+TEXT = Rules(has_quotes=False)
+"""Of here-documents: variables and escapes count, quotes do not."""
 
 
 def expand(text: str, lookup: Lookup | Mapping[str, str], rules: Rules | None = None) -> str:
@@ -147,10 +153,10 @@ class _Lexer:
             if char == stop:
                 self._next()
                 return result
-            if char == "'":
+            if char == "'" and self._rules.has_quotes:
                 part = self._single()
                 words.add_raw(part)
-            elif char == '"':
+            elif char == '"' and self._rules.has_quotes:
                 part = self._double()
                 words.add_raw(part)
             elif char == "$":

@@ -209,6 +209,8 @@ class _Writer:
                 mount = mount_of(value, one)
                 self._check_word(mount.target, one)
                 self._check_word(mount.source, one)
+                if mount.source and not mount.whence and "$" in mount.source:
+                    value += f",source={self._context_path(self._static(mount.source, one), one)}"
                 if mount.whence:
                     value = f"{value},from={self._whence(mount.whence, one)}"
                 mounts.append(value)
@@ -230,6 +232,8 @@ class _Writer:
                 network=network,  # type: ignore[arg-type]  # one of two constants
                 shell=one.array is None,
                 mounts=tuple(mounts),
+                context=self._common.context if mounts else "",
+                ignore=self._common.ignore if mounts else (),
                 setting=f"{setting}-{count + 1}" if count else setting,
                 where=one.where,
             )
@@ -255,6 +259,11 @@ class _Writer:
         )
         if copy is not None:
             self.steps.append(copy)
+
+    def _context_path(self, path: str, one: Instruction) -> str:
+        if "," in path or '"' in path or "\n" in path:
+            raise one.error(f"--mount: {path!r}: a path without commas and quotes is needed")
+        return path
 
     def _check_word(self, word: str, one: Instruction) -> None:
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reprobuild.derivation.dockerfile.parser import Instruction
+from reprobuild.derivation.steps import Run
 
 _KNOWN = {
     "bind": ("type", "target", "dst", "destination", "source", "src", "from", "readonly", "ro"),
@@ -34,6 +35,20 @@ class Mount:
     """For ``bind``: a path of the context or the stage."""
     whence: str = ""
     """For ``bind``: a stage or an image; empty for the context."""
+
+
+def mounts_of(step: Run) -> list[Mount]:
+    """Give the mounts of a command. Raises RecipeError."""
+    if not step.mounts:
+        return []
+    one = Instruction(step.where, "RUN", step.title)
+    return [mount_of(text, one) for text in step.mounts]
+
+
+def context_sources(step: Run) -> list[str]:
+    """Give the paths of the context that a command sees. Raises RecipeError."""
+    mounts = [mount for mount in mounts_of(step) if mount.kind == "bind" and not mount.whence]
+    return [mount.source.strip("/") or "." for mount in mounts]
 
 
 def mount_of(text: str, one: Instruction) -> Mount:

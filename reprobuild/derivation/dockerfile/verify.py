@@ -14,6 +14,8 @@ from reprobuild.errors import RecipeError
 
 OneStep = TypeVar("OneStep", bound=Written)
 
+DOCKERFILE_ALONE = ("shell", "mounts", "setting", "context", "ignore")
+"""Fields of a ``Run`` that no recipe file can say but by its Dockerfile."""
 ESCAPES = ("\\", "`")
 
 
@@ -28,18 +30,16 @@ def checked_setting(step: Setting) -> Setting:
 
 def checked_copy(step: Copy) -> Copy:
     """Give the step if a Dockerfile can say it. Raises RecipeError."""
-    from reprobuild.derivation.dockerfile.patterns import Ignored, PatternError, cleaned, glob
-    from reprobuild.derivation.dockerfile.reading import inside
+    from reprobuild.derivation.dockerfile.patterns import PatternError, cleaned, glob
 
+    check_context(step)
     try:
-        Ignored(step.ignore)
         for pattern in step.exclude:
             glob(pattern)
         for source in step.sources if not step.stage else ():
             _demand((cleaned(source) or ".") == source.removesuffix("/"), step)
     except PatternError as error:
         raise RecipeError(f"{step.where}: {error}") from None
-    _demand(inside(step.context, step.where) == step.context, step)
     _demand(bool(step.sources or step.texts) and {*step.expands} <= step.texts.keys(), step)
     _demand(not (step.stage and (step.texts or step.context or step.ignore)), step)
     _demand(all(name not in ("", ".", "..") and "/" not in name for name in step.texts), step)
@@ -56,18 +56,32 @@ def checked_run(step: Run, plain: Run) -> Run:
     """Give ``plain``, the step without what a Dockerfile alone says, with that. Raises RecipeError."""
     _demand(not step.shell or step.command[:2] == ("/bin/sh", "-c"), step)
     mounted(step)
-    return dataclasses.replace(plain, shell=step.shell, mounts=step.mounts, setting=step.setting)
+    check_context(step)
+    own = {name: getattr(step, name) for name in DOCKERFILE_ALONE}
+    return dataclasses.replace(plain, **own)
+
+
+def check_context(step: Copy | Run) -> None:
+    """See to it that a context is inside the recipe's folder. Raises RecipeError."""
+    if not step.context and not step.ignore:
+        return
+    from reprobuild.derivation.dockerfile.patterns import Ignored, PatternError
+    from reprobuild.derivation.dockerfile.reading import inside
+
+    try:
+        Ignored(step.ignore)
+    except PatternError as error:
+        raise RecipeError(f"{step.where}: {error}") from None
+    _demand(inside(step.context, step.where) == step.context, step)
 
 
 def mounted(step: Run) -> list[str]:
     """Give the stages that a command sees files of. Raises RecipeError for a mount that there is not."""
     if not step.mounts:
         return []
-    from reprobuild.derivation.dockerfile.mounts import mount_of
-    from reprobuild.derivation.dockerfile.parser import Instruction
+    from reprobuild.derivation.dockerfile.mounts import mounts_of
 
-    one = Instruction(step.where, "RUN", step.title)
-    return [mount.whence for text in step.mounts if (mount := mount_of(text, one)).whence]
+    return [mount.whence for mount in mounts_of(step) if mount.whence]
 
 
 def check_stages(steps: Sequence[Step]) -> None:
