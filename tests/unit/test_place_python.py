@@ -137,3 +137,8 @@ def test_names_the_folders_that_are_imported_from() -> None:
 
 def test_a_bin_folder_that_is_a_link_is_followed() -> None:
     assert find_python(MERGED, "", "").interpreter == "usr/bin/python3.11"
+
+
+def test_headers_are_where_an_old_python_built_from_source_has_them() -> None:
+    assert find_python(tree("usr/local/bin/python3.7"), "", "").headers == "usr/local/include/python3.7m"
+    assert find_python(tree("usr/local/bin/python3.8"), "", "").headers == "usr/local/include/python3.8"

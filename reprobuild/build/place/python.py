@@ -145,6 +145,8 @@ def _layout(tree: Tree, version: str, interpreter: str, prefix: str) -> Python:
     packages = "dist-packages" if is_debian else "site-packages"
     purelib = f"{base}/lib/python{version}/{packages}"
     lib64 = tree.get(f"{prefix}/lib64/python{version}")
+    # Until 3.7 the names of some folders said that Python's own allocator was used (PEP 3149, "m").
+    flags = "m" if not is_debian and version_number(version) < (3, 8) else ""
     has_lib64 = not is_debian and lib64 is not None and lib64.kind == "d"
     return Python(
         version=version,
@@ -152,6 +154,6 @@ def _layout(tree: Tree, version: str, interpreter: str, prefix: str) -> Python:
         purelib=purelib,
         platlib=f"{prefix}/lib64/python{version}/{packages}" if has_lib64 else purelib,
         scripts=f"{base}/bin",
-        headers=f"{base}/include/python{version}",
+        headers=f"{base}/include/python{version}{flags}",
         data=base,
     )
