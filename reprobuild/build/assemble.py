@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reprobuild.build import bytecode, configure, kinds
@@ -84,11 +84,13 @@ class Assembler:
                 return self._made(step, tree, *self._written.recall(derived, tree, world), is_reused=True)
             except NotThereError:
                 return None
-        entries = self._recall_placed(derived, tree)
-        if entries is None:
+        built = self._built(derived, tree, None)
+        entries = None if built is None else self._recall_placed(built[0], tree)
+        if built is None or entries is None:
             return None
+        derived = built[0]
         placed = without_stale(tree, overlay(tree, entries))
-        records = self._placement_records(derived, tree)
+        records = [*built[1], *self._placement_records(derived, tree)]
         for batch in self._to_compile(derived, placed, entries):
             key = self._bytecode_key(batch)
             compiled = self._recall_layer(key)
@@ -114,9 +116,12 @@ class Assembler:
             return Made(layer, apply(tree, layer), False, (self._install_key(derived, tree),))
         if isinstance(step, Written):
             return self._made(step, tree, *self._written.make(derived, tree, world), is_reused=False)
+        built = self._built(derived, tree, below)
+        assert built is not None
+        derived = built[0]
         entries = self._place(derived, tree)
         placed = without_stale(tree, overlay(tree, entries))
-        records = self._placement_records(derived, tree)
+        records = [*built[1], *self._placement_records(derived, tree)]
         for batch in self._to_compile(derived, placed, entries):
             records.append(self._bytecode_key(batch))
             # The tree below will do where it has the interpreter: it is laid out for other steps anyway.
@@ -162,6 +167,33 @@ class Assembler:
                 layer = Layer(placement.entries)
                 self._remember(group, key, "placement", layer, {"notes": list(placement.notes)})
             return layer.entries
+
+    # Source archives: built into wheels, which are then placed like others.
+
+    def _built(
+        self, derived: DerivedStep, tree: Tree, below: Sequence[Layer] | None
+    ) -> tuple[DerivedStep, tuple[Digest, ...]] | None:
+        """Give a step with wheels in place of archives, and the keys of what was built.
+
+        ``below``: layers that make the tree; None: nothing is built, and None comes back where it would be.
+        """
+        step = derived.step
+        if not isinstance(step, Wheels) or not step.build:
+            return derived, ()
+        from reprobuild.build import wheel_build
+        from reprobuild.build.place.python import find_python
+
+        where = str(step.where)
+        pins = [pin for pin in derived.pins if wheel_build.is_placed(pin)]
+        builds = wheel_build.source_builds(derived.pins, find_python(tree, step.python, where), where)
+        for build in builds:
+            made = wheel_build.recall_wheel(build, self._project, tree)
+            if made is None and below is None:
+                return None
+            pins.append(made or wheel_build.make_wheel(build, self._project, tree, below or ()))
+        pins.sort(key=lambda pin: pin.name)
+        value = {**derived.value, "pins": [pin.content for pin in pins]}
+        return replace(derived, pins=tuple(pins), value=value), tuple(build.key(tree) for build in builds)
 
     # Byte code: made by the image's own Python.
 

@@ -118,10 +118,6 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             value |= names
     elif isinstance(step, Apt) and step.configure:
         value |= {"configure": True}
-    elif isinstance(step, Wheels) and step.build:
-        raise NotBuiltError(
-            f"{step.where}: wheels(…, build=True) is not in this release", "choose versions that have wheels"
-        )
     elif isinstance(step, Git):
         value |= {"to": step.to}
     elif not isinstance(step, Apt | Oci | Wheels):
@@ -130,7 +126,7 @@ def derive_step(step: Step, pins: Sequence[Pin], entries: tuple[Entry, ...] = ()
             "this release has apt, files, gdrive, git, hub, oci, run, url, wheels",
         )
     if isinstance(step, Wheels):
-        value |= {"python": step.python}
+        value |= {"python": step.python} | ({"build": True} if step.build else {})
     if isinstance(step, Git) or (isinstance(step, FetchedFile) and not step.has_name_of_its_own):
         # The name is upstream's, which is in no hash unless it names what is placed.
         value |= {"pins": [{"size": pin.size, "sha256": pin.sha256.hex} for pin in pins]}

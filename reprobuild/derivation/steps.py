@@ -165,7 +165,8 @@ class Wheels(Fetched):
     @property
     def source_key(self) -> str:
         named = (("python", self.python), ("as_of", self.as_of))
-        return " ".join([self.title, *(f"{name}={value}" for name, value in named if value)])
+        parts = [self.title, *(f"{name}={value}" for name, value in named if value)]
+        return " ".join([*parts, "build=True"] if self.build else parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

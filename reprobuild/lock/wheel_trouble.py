@@ -58,7 +58,7 @@ def explain(
         return UpstreamError(f"{where}: the Python index does not answer ({where_asked(index)})\n{said}")
     if "No solution found" not in answer.messages:
         return UpstreamError(f"{where}: uv could not find wheels\n{said}", "try again, or name versions")
-    lacking = _lacking(answer.messages)
+    lacking = lacking_of(answer.messages)
     without_date = set(re.findall(r"`([^`]+)` " + UNDATED, answer.messages)) if step.as_of else set()
     packages = {*lacking, *(canonicalize_name(name.partition("-")[0]) for name in without_date)}
     found = _ask(packages, index, settings)
@@ -82,8 +82,9 @@ def explain(
     return RecipeError(
         f"{where}: no wheel fits the image (Python {target.python}, {target.architecture}, {target.libc} "
         f"{'.'.join(map(str, target.libc_version))})\n" + "\n".join([*described, said]),
-        "name a version that has a wheel, or another python=; "
-        "building from source (build=True) is not in this release",
+        "name a version that has a wheel, or another python=, or build from source: wheels(…, build=True)"
+        if not step.build
+        else "name a version that has a wheel or a source archive",
     )
 
 
@@ -107,7 +108,7 @@ def _words(messages: str) -> str:
     return _CREDENTIALS.sub("", "\n".join(kept))
 
 
-def _lacking(messages: str) -> dict[str, str]:
+def lacking_of(messages: str) -> dict[str, str]:
     """Give the packages that uv says have no wheel that fits, with the version in question or ``""``."""
     flat = " ".join(messages.split())
     lacking: dict[str, str] = {}

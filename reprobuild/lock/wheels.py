@@ -22,7 +22,7 @@ from reprobuild.build.place.python import Python, find_python
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.steps import Wheels
 from reprobuild.digest import Digest
-from reprobuild.errors import NotBuiltError, OfflineError, RecipeError
+from reprobuild.errors import OfflineError, RecipeError
 from reprobuild.events import Note
 from reprobuild.fetch.python_index import PythonIndex, python_index
 from reprobuild.fetch.uv import Answer, index_arguments, run_uv
@@ -49,16 +49,12 @@ class _Chosen:
 def resolve(step: Wheels, context: Context) -> tuple[Pin, ...]:
     """Find the wheels that a step comes to; give their pins, sorted by name.
 
-    Raises NotBuiltError for ``build=True``; RecipeError, in uv's words, where no set of versions
+    With ``build=True`` what has no wheel is pinned as its source archive, with what its build needs.
+    Raises RecipeError, in uv's words, where no set of versions
     fits or a package has no wheel for the image; UpstreamError where the index does not answer, or
     has no dates and ``as_of`` is asked for; OfflineError where the index may not be asked.
     """
     where = str(step.where)
-    if step.build:
-        raise NotBuiltError(
-            f"{where}: wheels(…, build=True): building wheels from source is not in this release",
-            "name versions that have wheels, or put wheels that you built beside the recipe and use files(…)",
-        )
     for requirement in step.requirements:
         _check_requirement(requirement, where)
     python = find_python(context.tree, step.python, where)
@@ -69,13 +65,50 @@ def resolve(step: Wheels, context: Context) -> tuple[Pin, ...]:
             f"{where}: finding wheels needs the Python index, and this run may not use the network",
             f"reprobuild lock {context.recipe_folder.name}, with the network",
         )
-    with context.store.scratch("wheels") as scratch:
-        answer, packages = _ask_uv(step, context, python, target, index, scratch)
-    if packages is None:
-        raise explain(step, answer, target, index, context.settings)
-    chosen = [_choose(package, target, where) for package in packages]
-    _check_dates(step, packages, answer, index, context)
-    return tuple(sorted(_pins(step, chosen, context), key=lambda pin: pin.name))
+    question = Question(step, context, python, target, index)
+    if step.build:
+        from reprobuild.lock.sdists import resolve_with_sources
+
+        pins = resolve_with_sources(question)
+    else:
+        pins = question.pins(question.packages())
+    return tuple(sorted(pins, key=lambda pin: pin.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What uv is asked, and for what image."""
+
+    step: Wheels
+    context: Context
+    python: Python
+    target: Target
+    index: PythonIndex
+
+    def ask(self, built: Mapping[str, Path]) -> tuple[Answer, list[Mapping[str, Any]] | None]:
+        """Give uv's answer, and the packages that it chose, None where it found none.
+
+        ``built``: package → a wheel of it that was built from source, which counts instead of the index.
+        """
+        with self.context.store.scratch("wheels") as scratch:
+            return _ask_uv(self, built, scratch)
+
+    def packages(self) -> list[Mapping[str, Any]]:
+        """Give the packages that uv chooses of those that have wheels. Raises what ``explain`` makes."""
+        answer, packages = self.ask({})
+        if packages is None:
+            raise explain(self.step, answer, self.target, self.index, self.context.settings)
+        self.check_dates(packages, answer)
+        return packages
+
+    def pins(self, packages: Sequence[Mapping[str, Any]]) -> list[Pin]:
+        """Give the pins of the wheels that fit best. Raises RecipeError for a package that has none."""
+        chosen = [_choose(package, self.target, str(self.step.where)) for package in packages]
+        return _pins(self.step, chosen, self.context)
+
+    def check_dates(self, packages: Sequence[Mapping[str, Any]], answer: Answer) -> None:
+        """Raise UpstreamError where the index did not say when files were uploaded, and it matters."""
+        _check_dates(self.step, packages, answer, self.index, self.context)
 
 
 def _check_requirement(text: str, where: str) -> None:
@@ -110,9 +143,11 @@ def _target(python: Python, context: Context, where: str) -> Target:
 
 
 def _ask_uv(
-    step: Wheels, context: Context, python: Python, target: Target, index: PythonIndex, scratch: Path
+    question: Question, built: Mapping[str, Path], scratch: Path
 ) -> tuple[Answer, list[Mapping[str, Any]] | None]:
     """Give uv's answer, and the packages of the ``pylock.toml`` that it wrote, None where it wrote none."""
+    step, context, python = question.step, question.context, question.python
+    target, index = question.target, question.index
     source = scratch / "requirements.in"
     source.write_text("".join(f"{requirement}\n" for requirement in step.requirements), encoding="utf-8")
     result = scratch / "pylock.toml"
@@ -121,6 +156,11 @@ def _ask_uv(
     arguments += ["--no-header", "--python", sys.executable]
     arguments += ["--python-version", patch_level, "--python-platform", target.uv_platform]
     arguments += ["--only-binary", ":all:", *index_arguments(index)]
+    if built:
+        constraints = scratch / "built.txt"
+        lines = (f"{package} @ {path.as_uri()}\n" for package, path in sorted(built.items()))
+        constraints.write_text("".join(lines), encoding="utf-8")
+        arguments += ["--constraint", constraints.name]
     if step.as_of:
         arguments += ["--exclude-newer", moment_after(step.as_of)]
     if context.settings.offline:

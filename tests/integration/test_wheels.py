@@ -18,7 +18,6 @@ from reprobuild.derivation.words import wheels
 from reprobuild.digest import Digest
 from reprobuild.errors import (
     CheckFailedError,
-    NotBuiltError,
     OfflineError,
     RecipeError,
     ReprobuildError,
@@ -301,10 +300,9 @@ def test_a_package_that_is_nowhere_is_named(store: Store, index: Index) -> None:
         (wheels("not a requirement"), RecipeError, "not a requirement"),
         (wheels("dep @ file:///tmp/dep-1.0-py3-none-any.whl"), RecipeError, "an address has to be"),
         (wheels("dep @ https://me:secret@host.example/dep-1.0-py3-none-any.whl"), RecipeError, "password"),
-        (wheels("dep", build=True), NotBuiltError, "build=True"),
         (wheels("dep", python="3.9"), RecipeError, "the image has Python 3.11"),
     ],
-    ids=["nonsense", "file", "password", "build", "another Python"],
+    ids=["nonsense", "file", "password", "another Python"],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_asked(
     store: Store, index: Index, step: Wheels, error: type[ReprobuildError], said: str

@@ -118,16 +118,12 @@ def test_a_lock_of_another_assembler_is_refused() -> None:
         derive(a_recipe(an_image()), [], 99, "linux/amd64")
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        wheels("a", build=True),
-    ],
-    ids=lambda step: step.title,
-)
-def test_what_this_release_cannot_build_is_refused_by_name(step: Step) -> None:
-    with pytest.raises(NotBuiltError, match=step.kind):
-        derive_step(step, ())
+def test_what_this_release_cannot_build_is_refused_by_name() -> None:
+    class Odd(Step):
+        kind = "odd"
+
+    with pytest.raises(NotBuiltError, match=r"odd\(…\) is not in this release"):
+        derive_step(Odd(), ())
 
 
 def test_hints_choose_the_options_that_were_chosen() -> None:
