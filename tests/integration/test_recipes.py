@@ -12,6 +12,8 @@ from tests.require import require
 
 FOLDER = SOURCE / "recipes"
 RECIPES = sorted(path.parent.name for path in FOLDER.glob("*/recipe.py"))
+LOCKED = [name for name in RECIPES if (FOLDER / name / LOCK_FILE).exists()]
+UNLOCKED = [name for name in RECIPES if name not in LOCKED]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +35,14 @@ def realize(project: Project, recipe: str) -> dict[str, str]:
     return made
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", LOCKED)
 def test_a_recipe_comes_to_what_its_lock_says(project: Project, recipe: str) -> None:
     made = realize(project, recipe)
     lock = (FOLDER / recipe / LOCK_FILE).read_text()
     assert made["image_id"] in lock and made["input_hash"] in lock
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", LOCKED)
 def test_a_recipe_passes_its_examples_and_its_own_tests(project: Project, recipe: str) -> None:
     realize(project, recipe)
     tested = project.call("test", recipe, "--json").json
@@ -59,8 +61,23 @@ def test_a_recipe_says_where_it_is_from_and_how_far_it_was_replicated(recipe: st
         assert f"\n| {level}" in text
 
 
+@pytest.mark.parametrize("recipe", UNLOCKED)
+def test_a_recipe_without_a_lock_says_so(project: Project, recipe: str) -> None:
+    text = (FOLDER / recipe / "README.md").read_text()
+    assert "**Not locked yet**" in text and f"reprobuild lock {recipe}" in text
+    ended = project.call("realize", recipe, check=False)
+    assert ended.code == 3 and f"{recipe} has no lock" in ended.err
+    assert f"reprobuild lock {recipe}" in ended.err
+
+
+def test_the_list_says_what_is_locked(project: Project) -> None:
+    listed = project.call("list", "--json").json["recipes"]
+    assert not [one["error"] for one in listed if "error" in one]
+    assert {one["name"] for one in listed if not one["locked"]} == set(UNLOCKED)
+
+
 def test_no_lock_names_a_server() -> None:
-    for recipe in RECIPES:
+    for recipe in LOCKED:
         assert "://" not in (FOLDER / recipe / LOCK_FILE).read_text()
 
 
