@@ -1,10 +1,6 @@
 """ROUGE, by Google's reimplementation: overlap of a text with references, in words, pairs, subsequences."""
 
-from reprobuild import apt, files, image, predictor, recipe, url, wheels
-
-# rouge-score is published as source alone; it is pure Python. Beside this file is the release's archive.
-SOURCE = "file:rouge_score-0.1.2.tar.gz"
-SOURCE_SHA256 = "c7d4da2683e68c9abf0135ef915d63a46643666f848e558a1b9f7ead17ff0f04"
+from reprobuild import apt, files, image, predictor, recipe, wheels
 
 
 def score(precision, recall, fmeasure):
@@ -33,10 +29,9 @@ def lin2004():
     options = "--stemmer {stemmer} --input-file {input} --output-file {output}"
     return image(
         apt("bookworm", "python3", "libstdc++6"),
-        wheels("absl-py==2.5.1", "nltk==3.10.4", "numpy==2.4.6", "six==1.17.0"),
-        url(SOURCE, to="/opt/rouge_score", unpack=True, strip=1, sha256=SOURCE_SHA256, licence="Apache-2.0"),
+        # Published as source alone: it is built in the image.
+        wheels("rouge-score==0.1.2", "numpy==2.4.6", build=True),
         files("src/run.py", to="/app/run.py"),
-        env={"PYTHONPATH": "/opt/rouge_score"},
         workdir="/app",
         predictors={
             "default": predictor(
