@@ -32,7 +32,7 @@ LONGEST = 8192
 """Characters of a header's value that are kept."""
 
 _XET = re.compile(r"""rel\s*=\s*"?\s*xet-""", re.IGNORECASE)
-_LINK = re.compile(r"<[^>]*>[^,<]*(?:\"[^\"]*\"[^,<]*)*")
+_LINK = re.compile(r"""<[^>]*>(?:[^",<]|"[^"]*")*""")
 _SHOWN = {"etag": "ETag", "content-md5": "Content-MD5", "www-authenticate": "WWW-Authenticate"}
 
 

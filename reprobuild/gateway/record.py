@@ -22,6 +22,7 @@ from reprobuild.events import FetchFinished, FetchStarted, Tell
 from reprobuild.fetch.http import Http, Response, UnreachableError
 from reprobuild.fetch.reach import NotPublicError
 from reprobuild.gateway import headers, ranges, urls
+from reprobuild.gateway.behind import Behind
 from reprobuild.gateway.cookies import Cookies
 from reprobuild.gateway.message import Answer, Request, of_exchange, text
 from reprobuild.gateway.replay import Replay
@@ -274,16 +275,17 @@ class Record:
         """Give the body, each block after the next one came; at the end the exchange counts."""
         name = draft.request.shown
         told = (response.length or 0) >= WORTH_TELLING and draft.request.method != "HEAD"
-        with stack, self._group.writer() as writer:
+        with stack, self._group.writer() as writer, Behind(writer) as behind:
             before = b""
             if told:
                 self._tell(FetchStarted(name, response.length))
             try:
                 while block := response.read(BLOCK):
-                    writer.write(block)
+                    behind.write(block)
                     if before:
                         yield before
                     before = block
+                behind.finish()
             except ReprobuildError as error:
                 self._note(f"{draft.request.method}: the body did not come whole: {error.message}")
                 raise

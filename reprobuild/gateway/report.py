@@ -109,8 +109,11 @@ def _steps(refused: Iterable[Refusal]) -> list[str]:
             name = _word(path.rpartition("/")[2]) or "download"
             found[f'url({_text(one.url)}, to="/{name}")'] = None
     for (repository, revision), files in hubs.items():
-        listed = ", ".join(dict.fromkeys(files)) or '"…"'
-        found[f"hub({_text(repository)}, revision={_text(revision)}, files=[{listed}])"] = None
+        kind, _, name = repository.partition(":")
+        words = [_text(name), f"revision={_text(revision)}"]
+        words += [f"files=[{', '.join(dict.fromkeys(files))}]"] if files else []
+        words += [f"kind={_text(kind)}"] if kind else []
+        found[f"hub({', '.join(words)})"] = None
     if packages:
         found[f"wheels({', '.join(map(_text, dict.fromkeys(packages)))})"] = None
     if suites or debs:
@@ -124,11 +127,11 @@ def _hub(path: str, hubs: dict[tuple[str, str], list[str]]) -> None:
     match = _HUB.fullmatch(path)
     if match is not None:
         kind, repository, revision, file = match.groups()
-        name = f"{kind}/{repository}" if kind else repository
+        name = f"{(kind or '').removesuffix('s')}:{repository}"
         shown = revision if _COMMIT.fullmatch(revision) else "<commit>"
         hubs.setdefault((name, shown), []).append(_text(file))
     elif match := _HUB_API.fullmatch(path):
-        name = f"{match[1]}/{match[2]}" if match[1] else match[2]
+        name = f"{(match[1] or '').removesuffix('s')}:{match[2]}"
         if not any(known == name for known, _ in hubs):
             hubs[(name, "<commit>")] = []
 

@@ -1,0 +1,221 @@
+"""A large download by curl through the gateway, recorded and replayed, beside the same without it.
+
+All over TLS on loopback, curl writing a file each time; the server is nginx. The gateway runs in a process
+of its own, whose memory is measured. Knows nothing of how the table is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from benchmarks.table import Row
+from benchmarks.timing import command
+
+ROOT = Path(__file__).resolve().parent.parent
+TOTAL = int(os.environ.get("REPROBUILD_BENCH_DOWNLOAD", str(5 * 1000**3)))
+ROUNDS = 2
+HOST = "files.test"
+URL = f"https://{HOST}/large"
+
+
+def rows() -> list[Row]:
+    """Measure: megabytes a second, more is better; and the gateway's memory at its peak."""
+    with tempfile.TemporaryDirectory(prefix="reprobuild-bench-", dir=os.environ.get("TMPDIR")) as name:
+        folder = Path(name)
+        make_file(folder / "root" / "large")
+        with nginx(folder) as upstream:
+            return measure(folder, upstream)
+
+
+def measure(folder: Path, upstream: Upstream) -> list[Row]:
+    """Download plainly, recorded and replayed, in turns; every recording is into a store of its own."""
+    plain = curl(folder, upstream.port, upstream.authority)
+    fetch = [sys.executable, "-m", "benchmarks.bench_gateway", "fetch", str(folder)]
+    seconds: dict[str, list[float]] = {"plain": [], "fetch": [], "record": [], "replay": []}
+    memory = {"record": 0.0, "replay": 0.0}
+    for _ in range(ROUNDS):
+        seconds["plain"].append(timed(plain))
+        seconds["fetch"].append(timed(fetch, environment(upstream)))
+        shutil.rmtree(folder / "store")
+        for mode in ("record", "replay"):
+            with gateway(mode, folder, upstream) as gate:
+                seconds[mode].append(timed(curl(folder, gate.port, folder / "gateway.pem")))
+            memory[mode] = max(memory[mode], gate.peak)
+        shutil.rmtree(folder / "store")
+    speeds = {name: TOTAL / 1000**2 / min(found) for name, found in seconds.items()}
+    size = f"{TOTAL / 1000**3:.1f} GB by curl"
+    found = []
+    peers = {"without a gateway": speeds["plain"], "reprobuild's own download": speeds["fetch"]}
+    for mode, what in (("record", "recorded"), ("replay", "replayed")):
+        found.append(Row(f"{size}, {what}", speeds[mode], dict(peers), "MB/s", "more"))
+        found.append(Row(f"{size}, {what}: the gateway's memory", memory[mode], {}, "MB"))
+    return found
+
+
+def timed(work: list[str], env: Mapping[str, str] | None = None) -> float:
+    """Give the seconds that a command takes."""
+    run = command(work, env=env, cwd=str(ROOT))
+    os.sync()  # what one has written must not slow the next one down
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def environment(upstream: Upstream) -> dict[str, str]:
+    """Give what lets reprobuild reach the server."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "REPROBUILD_CONNECT_TO": f"{HOST}:443:127.0.0.1:{upstream.port}",
+        "REQUESTS_CA_BUNDLE": str(upstream.authority),
+    }
+
+
+def make_file(path: Path) -> None:
+    """Make a file that nothing can compress."""
+    path.parent.mkdir()
+    block = os.urandom(8 * 1024**2)
+    with path.open("wb") as file:
+        written = 0
+        while written < TOTAL:
+            written += file.write(block[: TOTAL - written])
+
+
+def curl(folder: Path, port: int, authority: Path) -> list[str]:
+    """Give curl's command line for the download."""
+    program = shutil.which("curl")
+    if program is None:
+        raise RuntimeError("curl is not installed")
+    return [program, "-sSf", "--noproxy", "*", "--cacert", str(authority), "--connect-to",
+            f"{HOST}:443:127.0.0.1:{port}", "-o", str(folder / "arrived"), URL]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A server with the file."""
+
+    port: int
+    authority: Path
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[Upstream]:
+    """Serve the file over TLS."""
+    from tests.servers import free_port, server
+    from tests.upstreams import Authority
+
+    authority = Authority(folder)
+    pair = authority.issue(HOST)
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        raise RuntimeError("nginx is not installed")
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    settings = folder / "nginx.conf"
+    settings.write_text(
+        f"daemon off; {user} pid {folder}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port} ssl;"
+        f" ssl_certificate {pair}; ssl_certificate_key {pair}; root {folder}/root; }} }}\n"
+    )
+
+    def is_up() -> bool:
+        import socket
+
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    argv = [program, "-p", str(folder), "-c", str(settings), "-e", "stderr"]
+    with server("nginx", argv, folder / "log", is_up):
+        yield Upstream(port, authority.path)
+
+
+@dataclass
+class Gateway:
+    """A process with an open gateway."""
+
+    port: int
+    peak: float = 0.0
+    """Megabytes of memory, at most; known when it has ended."""
+
+
+@contextmanager
+def gateway(mode: str, folder: Path, upstream: Upstream) -> Iterator[Gateway]:
+    """Run a gateway in a process of its own; what it records the next one replays."""
+    argv = [sys.executable, "-m", "benchmarks.bench_gateway", mode, str(folder)]
+    with subprocess.Popen(
+        argv, env=environment(upstream), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        gate = Gateway(int(_line(process.stdout)))
+        yield gate
+        process.stdin.close()
+        gate.peak = float(_line(process.stdout))
+
+
+def _line(stream: IO[bytes]) -> bytes:
+    line = stream.readline()
+    if not line:
+        raise RuntimeError("the gateway's process ended early")
+    return line
+
+
+def fetch(folder: Path) -> None:
+    """Download as a ``url`` source does."""
+    from reprobuild import settings
+    from reprobuild.events import ignore
+    from reprobuild.fetch.download import Download, fetch_all
+    from reprobuild.store.store import Store
+
+    chosen = settings.load({}, os.environ, str(folder))
+    fetch_all(
+        Store.open(folder / "store"), [Download(name="large", urls=(URL,))], tell=ignore, settings=chosen
+    )
+
+
+def serve(mode: str, folder: Path) -> None:
+    """Be that process: print the port, serve until standard input ends, print the memory used."""
+    from reprobuild import settings
+    from reprobuild.derivation.pins import Pin
+    from reprobuild.digest import Digest
+    from reprobuild.events import ignore
+    from reprobuild.gateway.gate import recording, replaying
+    from reprobuild.store.store import Store
+    from tests.doors import opened
+
+    store = Store.open(folder / "store")
+    record = folder / "record.json"
+    if mode == "record":
+        gate = recording(store, settings.load({}, os.environ, str(folder)), tell=ignore)
+    else:
+        pins = [
+            Pin(name, size, Digest(sha256), hashed)
+            for name, size, sha256, hashed in json.loads(record.read_text())
+        ]
+        gate = replaying(store, pins)
+    (folder / "gateway.pem").write_bytes(gate.certificate)
+    with opened(gate, folder / "clients") as entry:
+        print(entry.port(443), flush=True)
+        sys.stdin.read()
+    if mode == "record":
+        found = [(pin.name, pin.size, pin.sha256.hex, dict(pin.hashed)) for pin in gate.pins]
+        record.write_text(json.dumps(found))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1000**2, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "fetch":
+        fetch(Path(sys.argv[2]))
+    else:
+        serve(sys.argv[1], Path(sys.argv[2]))
