@@ -9,17 +9,22 @@ import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.key import run_id
 from reprobuild.predict.target import Target
 from reprobuild.store.checkouts import Checkout
+
+if TYPE_CHECKING:
+    from reprobuild.gateway.gate import Gate
 
 
 @dataclass
@@ -31,6 +36,7 @@ class HostEngine:
     inputs: list[bytes] = field(default_factory=list)
     outcome: Mapping[str, Any] = field(default_factory=dict)
     """Replaces fields of each Result."""
+    gate: HostGate = field(default_factory=lambda: HostGate())
 
     def probe(self) -> Isolation:
         return Isolation("host", False, "it isolates nothing")
@@ -75,6 +81,14 @@ class HostEngine:
         )
 
 
+@dataclass
+class HostGate:
+    """A gateway that nothing reaches, and what it says that it refused."""
+
+    refused: Sequence[Refusal] = ()
+    unused: Sequence[Pin] = ()
+
+
 REVERSE = (
     'python3 -c "import json, sys\n'
     "with open(sys.argv[2], 'w') as out:\n"
@@ -110,4 +124,5 @@ def make_target(folder: Path, engine: HostEngine, /, **predictors: Predictor) ->
         checkout=lambda: contextlib.nullcontext(Checkout(())),
         engine=lambda: engine,
         scratch=scratch,
+        gateway=lambda _: cast("Gate", engine.gate),
     )

@@ -6,10 +6,12 @@ made is remembered by a key of everything that decides it (DESIGN section 5).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reprobuild.build import bytecode, configure, kinds
 from reprobuild.build.accounts import Read, home_of
@@ -17,6 +19,7 @@ from reprobuild.build.capture import StoreCapture
 from reprobuild.build.mounts import Mounted, mount_keys, mounted
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
+from reprobuild.build.refusals import refused_error, tell_of_gate
 from reprobuild.build.written import NotThereError, WrittenSteps
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
@@ -27,14 +30,19 @@ from reprobuild.derivation.world import World
 from reprobuild.digest import Digest
 from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result, thread_environment
-from reprobuild.errors import BuildFailedError, RefusedFetchError
-from reprobuild.events import Note, OutputLine, Warned
+from reprobuild.errors import BuildFailedError
+from reprobuild.events import Note, OutputLine
 from reprobuild.images.bytecode import without_stale
 from reprobuild.images.normal_form import Dropped
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay
 
+if TYPE_CHECKING:
+    from reprobuild.gateway.gate import Gate
+
+NOT_PUBLIC = "not public"
+"""What the reason of a refusal says where settings could allow the host."""
 SHOWN_LINES = 30
 """Lines of a failed command's output that its error shows."""
 
@@ -279,69 +287,112 @@ class Assembler:
         with self._store.lock(f"make-{key.hex}"):
             if (recalled := self._recall_layer(key)) is not None:
                 return recalled
-            with (
-                self._store.transaction() as group,
-                self._store.checkouts.lay_out(below) as checkout,
-                ExitStack() as stack,
-            ):
-                home = home_variable(world, tree, self._store.blobs.read)
-                mounts = stack.enter_context(
-                    mounted(derived, tree, world.dockerfile, self._written, self._store, self._folder)
+            gate = self._gate(derived)
+            with self._store.transaction() as group:
+                layer, seconds = self._execute(derived, tree, world, below, gate, group)
+                tell_of_gate(
+                    self._name_of(step),
+                    gate,
+                    self._project.tell,
+                    strict=self._project.settings.strict_network,
                 )
-                command = run_command(step, world, home, mounts)
-                if problem := obstacle(checkout, command):
-                    raise BuildFailedError(
-                        f"{self._recipe}: {step.where}: {step.title}: {problem} in the tree before this step",
-                        'put a step that brings it before this one, such as apt("bookworm", "dash")',
-                    )
-                capture = StoreCapture(group)
-                result = self._project.engine.run(
-                    checkout,
-                    command,
-                    capture=capture,
-                    output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
-                )
-                self._check(step, result)
-                normal = capture.normal_form(tree, owners=step.owners)
-                layer = difference(tree, normal.tree)
-                self._remember(group, key, "run", layer, {"seconds": round(result.seconds, 3)})
-            self._tell_dropped(step, normal.dropped)
+                self._remember(group, key, "run", layer, {"seconds": round(seconds, 3)})
             return layer
 
-    def _tell_dropped(self, step: Step, dropped: Sequence[Dropped]) -> None:
-        for one in dropped:
-            self._project.tell(Note(f"{step.title}: /{one.path} is not kept: {one.reason}"))
+    def _gate(self, derived: DerivedStep) -> Gate:
+        """Give what answers on the network of a step: what was recorded of it, or nothing."""
+        from reprobuild.gateway.gate import refusing, replaying
 
-    def _check(self, step: Run, result: Result) -> None:
-        what = f"{self._recipe}: {step.where}: {step.title}"
-        shown = "\n".join(f"  {line}" for line in result.tail[-SHOWN_LINES:])
-        if result.exit_code == 0:
-            if result.refused:
-                self._project.tell(
-                    Warned(
-                        f"{what}: reached for the network, which a build does not have, and coped: "
-                        + "; ".join(result.refused),
-                        "declare what it fetches: url(…), apt(…), wheels(…)",
-                    )
-                )
-            return
-        if result.refused:
-            refused = "\n".join(f"  {line}" for line in result.refused)
-            raise RefusedFetchError(
-                f"{what}: reached for the network, which a build does not have:\n{refused}\n"
-                f"the command ended with exit code {result.exit_code}:\n{shown}",
-                "declare what it fetches: url(…), apt(…), wheels(…), before this step",
+        step = derived.step
+        assert isinstance(step, Run)
+        reset = step.refusal == "reset"
+        if step.network:
+            return replaying(self._store, derived.pins, ports=step.ports, reset=reset)
+        return refusing(self._store, reset=reset)
+
+    def record(
+        self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer], gate: Gate
+    ) -> Layer:
+        """Run a step's command with a gateway that records; give the layer, of which nothing is remembered.
+
+        Raises BuildFailedError and RefusedFetchError where the command fails, EngineError.
+        """
+        with self._store.transaction() as group:
+            layer, _ = self._execute(derived, tree, world, below, gate, group, is_recording=True)
+            group.add_bytes(layer.listing)
+        return layer
+
+    def _execute(
+        self,
+        derived: DerivedStep,
+        tree: Tree,
+        world: World,
+        below: Sequence[Layer],
+        gate: Gate,
+        group: Transaction,
+        *,
+        is_recording: bool = False,
+    ) -> tuple[Layer, float]:
+        """Run a command; give what it changed, whose bodies are in the group then, and its seconds."""
+        step = derived.step
+        assert isinstance(step, Run)
+        with self._store.checkouts.lay_out(below) as checkout, ExitStack() as stack:
+            home = home_variable(world, tree, self._store.blobs.read)
+            mounts = stack.enter_context(
+                mounted(derived, tree, world.dockerfile, self._written, self._store, self._folder)
             )
-        number = self._steps.index(step) + 1
+            command = run_command(step, world, home, mounts)
+            if problem := obstacle(checkout, command):
+                raise BuildFailedError(
+                    f"{self._name_of(step)}: {problem} in the tree before this step",
+                    'put a step that brings it before this one, such as apt("bookworm", "dash")',
+                )
+            capture = StoreCapture(group, authority=gate.certificate)
+            result = self._project.engine.run(
+                checkout,
+                command,
+                gateway=gate,
+                capture=capture,
+                output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
+            )
+        self._check(step, result, gate, is_recording=is_recording)
+        normal = capture.normal_form(tree, owners=step.owners)
+        self._tell_dropped(step, normal.dropped)
+        return difference(tree, normal.tree), result.seconds
+
+    def _check(self, step: Run, result: Result, gate: Gate, *, is_recording: bool) -> None:
+        """Raise where a command failed: for what it was refused, or else for how it ended."""
+        if result.exit_code == 0:
+            return
+        shown = "\n".join(f"  {line}" for line in result.tail[-SHOWN_LINES:])
         how = (
             "was stopped for its memory"
             if result.out_of_memory
             else f"ended with exit code {result.exit_code}"
         )
+        shown = "\n".join([shown, *(f"  {note}" for note in gate.notes)])
+        if gate.refused:
+            lock = f"reprobuild lock {self._recipe}{self._sets}"
+            private = sorted({one.host for one in gate.refused if NOT_PUBLIC in one.why})
+            mend = ""
+            if is_recording and private:
+                mend = f"if that is meant: {lock} {' '.join(f'--allow-private {host}' for host in private)}"
+            elif step.network and not is_recording:
+                again = f"{lock} --update {shlex.quote(step.which)}"
+                mend = f"if it has to fetch that, record it anew: {again}"
+            raise refused_error(self._name_of(step), gate, f"the command {how}:\n{shown}", mend)
+        number = self._steps.index(step) + 1
         raise BuildFailedError(
-            f"{what}: {how}\n{shown}".rstrip(),
+            f"{self._name_of(step)}: {how}\n{shown}".rstrip(),
             f"look around in the tree before it: reprobuild shell {self._recipe}{self._sets} --at {number}",
         )
+
+    def _name_of(self, step: Run) -> str:
+        return f"{self._recipe}: {step.where}: {step.title}"
+
+    def _tell_dropped(self, step: Step, dropped: Sequence[Dropped]) -> None:
+        for one in dropped:
+            self._project.tell(Note(f"{step.title}: /{one.path} is not kept: {one.reason}"))
 
     # What is remembered.
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def check(
 @contextmanager
 def _second_store(project: Project, derived: Derived) -> Iterator[Store]:
     """Make an empty store on another file system, with the pinned files alone in it."""
-    sources = {pin.sha256: pin.size for step in derived.steps for pin in step.pins}
+    sources = {pin.sha256: pin.size for pin in derived.pins}
     room = shutil.disk_usage(MEMORY_FILE_SYSTEM).free if MEMORY_FILE_SYSTEM.is_dir() else 0
     on_memory = room > 8 * sum(sources.values()) + 2**30 and os.access(MEMORY_FILE_SYSTEM, os.W_OK)
     parent = MEMORY_FILE_SYSTEM if on_memory else project.store.root / "tmp"
@@ -163,12 +163,13 @@ def _compare(store_a: Store, a: Realised, store_b: Store, b: Realised) -> Iterat
         return
     for title, first, second in zip(titles_a, layers_a, layers_b, strict=True):
         if first != second:
-            yield from _compare_layers(title, store_a, first, store_b, second)
+            yield from compare_layers(title, store_a, first, store_b, second)
 
 
-def _compare_layers(
+def compare_layers(
     title: str, store_a: Store, a: Layer, store_b: Store, b: Layer
 ) -> Iterator[FileDifference]:
+    """Give every path that is not the same in two layers of a step, whose bodies are in the stores."""
     entries_a = {entry.path: entry for entry in a.entries}
     entries_b = {entry.path: entry for entry in b.entries}
     for path in sorted({*entries_a, *entries_b}):
@@ -252,7 +253,13 @@ def _diffoscope(a: Path, b: Path) -> str:
 
 
 def _report(name: str, found: list[FileDifference]) -> str:
-    lines = [f"{name}: built twice, and {len(found)} path{'s differ' if len(found) > 1 else ' differs'}"]
+    count = f"{len(found)} path{'s differ' if len(found) > 1 else ' differs'}"
+    return "\n".join([f"{name}: built twice, and {count}", *difference_lines(found)])
+
+
+def difference_lines(found: Sequence[FileDifference]) -> list[str]:
+    """Write differences for people: a line for each step, and for each path with its cause."""
+    lines = []
     step = None
     for one in found:
         if one.step != step:
@@ -261,4 +268,4 @@ def _report(name: str, found: list[FileDifference]) -> str:
         cause = f" [{one.cause}]" if one.cause else ""
         lines.append(f"    /{one.path}: {one.what}{cause}")
         lines.extend(f"      {line}" for line in one.detail.splitlines())
-    return "\n".join(lines)
+    return lines

@@ -50,6 +50,12 @@ class Derived:
     exchanges: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
     """What recorded predictors fetch, by their names."""
 
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """Everything that is pinned: of steps, and of predictors."""
+        steps = (pin for one in self.steps for pin in one.pins)
+        return (*steps, *(pin for pins in self.exchanges.values() for pin in pins))
+
     @cached_property
     def world(self) -> World:
         """What the image's commands find beside its files."""

@@ -204,7 +204,7 @@ def write_image(
         )
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)
-        pins = {pin.sha256 for step in derived.steps for pin in step.pins}
+        pins = {pin.sha256 for pin in derived.pins}
         sources = [str(digest) for digest in pins if group.has(digest)]
         diffs = [diff_key(layer.digest) for _, layer in layers]
         record = {

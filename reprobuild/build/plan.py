@@ -6,6 +6,8 @@ Knows nothing of doing it. ``--dry-run``, the progress display and the tests rea
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,11 +20,12 @@ from reprobuild.build.project import Project
 from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
-from reprobuild.derivation.steps import Step
+from reprobuild.derivation.steps import Run
 from reprobuild.derivation.world import world_of
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.realisations import bodies_of_listing
+from reprobuild.store.store import Store
 from reprobuild.tree import Tree
 
 if TYPE_CHECKING:
@@ -98,6 +101,7 @@ def make_plan(project: Project, derived: Derived) -> Plan:
         steps.append(PlannedStep(one.step.title, "build" if tree is not None else "build unless equal"))
         downloads |= {wanted.sha256: wanted for wanted in missing_downloads(project, one, derived.folder)}
         tree = None
+    downloads |= {wanted.sha256: wanted for wanted in missing_exchanges(project, derived)}
     return Plan(
         derived.recipe.name,
         derived.tag,
@@ -115,17 +119,17 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
     CheckFailedError for a pin whose size is not that of the bytes with its digest.
     """
     step = derived.step
-    blobs = project.store.blobs
     place = f"{os.path.relpath(folder)}/{step.where}"
-    again = f"reprobuild lock {folder.name} --update {step.kind}"
-    pins = []
-    for pin in derived.pins:
-        if not _has(blobs, step, pin):
-            pins.append(pin)
-        elif blobs.size(pin.sha256) != pin.size:
-            raise wrong_size(f"{place}: {pin.name}", pin.size, blobs.size(pin.sha256), again)
+    which = shlex.quote(step.which) if isinstance(step, Run) else step.kind
+    again = f"reprobuild lock {folder.name} --update {which}"
+    pins = _missing(project.store, derived.pins, place, again, pins_trees=step.pins_trees)
     if not pins:
         return []
+    if isinstance(step, Run):
+        from reprobuild.fetch.run import downloads, within_reach
+
+        wanted = [replace(one, where=place) for one in downloads(step, pins, project.settings)]
+        return within_reach(wanted, folder, again)
     mend = f"if the new bytes are right: {again}"
     if getattr(step, "sha256", ""):
         mend += f', after writing sha256="{{got}}" at {place}'
@@ -133,12 +137,39 @@ def missing_downloads(project: Project, derived: DerivedStep, folder: Path) -> l
     return [replace(one, folder=one.folder or folder, where=place, mend=one.mend or mend) for one in found]
 
 
-def _has(blobs: Blobs, step: Step, pin: Pin) -> bool:
+def _has(blobs: Blobs, pin: Pin, *, pins_trees: bool) -> bool:
     """Tell whether the store has what a pin says: the blob and, if it lists a tree, all bodies of that."""
     if not blobs.has(pin.sha256):
         return False
-    bodies = bodies_of_listing(blobs.read(pin.sha256)) if step.pins_trees else ()
+    bodies = bodies_of_listing(blobs.read(pin.sha256)) if pins_trees else ()
     return all(blobs.has(Digest.trusted(digits)) for digits in bodies)
+
+
+def missing_exchanges(project: Project, derived: Derived) -> list[Download]:
+    """Give the downloads of what recorded predictors are answered with and the store does not have."""
+    found: list[Download] = []
+    for name, pins in derived.exchanges.items():
+        place = f"{os.path.relpath(derived.folder)}/recipe.py: predictor {name}"
+        again = f"reprobuild lock {derived.recipe.name} --update 'predictor {name}'"
+        if missing := _missing(project.store, pins, place, again):
+            from reprobuild.fetch.run import exchange_downloads, within_reach
+
+            wanted = exchange_downloads(missing, place, project.settings)
+            found += within_reach(wanted, derived.folder, again)
+    return found
+
+
+def _missing(
+    store: Store, pins: Sequence[Pin], place: str, again: str, *, pins_trees: bool = False
+) -> list[Pin]:
+    """Give the pins, each digest once, whose bytes the store does not have. Raises CheckFailedError."""
+    missing: dict[Digest, Pin] = {}
+    for pin in pins:
+        if not _has(store.blobs, pin, pins_trees=pins_trees):
+            missing.setdefault(pin.sha256, pin)
+        elif store.blobs.size(pin.sha256) != pin.size:
+            raise wrong_size(f"{place}: {pin.name}", pin.size, store.blobs.size(pin.sha256), again)
+    return list(missing.values())
 
 
 def wrong_size(what: str, pinned: int, found: int, again: str) -> CheckFailedError:

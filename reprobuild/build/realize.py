@@ -21,7 +21,7 @@ from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Stage
-from reprobuild.derivation.world import world_of
+from reprobuild.derivation.world import World, world_of
 from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
 from reprobuild.store.store import Store
@@ -50,7 +50,7 @@ class Growth:
         """The same of a Dockerfile's stages."""
         self._project = project
         self._recipe = recipe
-        self._assembler = Assembler(project, recipe, folder)
+        self.assembler = Assembler(project, recipe, folder)
         self._folder = folder
         self._recalled = recalled
         self._told = told
@@ -61,21 +61,26 @@ class Growth:
         """What the tree is made of, lowest first."""
         return [made.layer for _, made in self.kept]
 
+    @property
+    def world(self) -> World:
+        """What a command of the next step finds beside the tree."""
+        return world_of(self._recipe.image, self._steps, self._project.platform)
+
     def add(self, one: DerivedStep) -> Made:
         """Make the next step, or recall it; what it pins is fetched if it is needed and missing."""
-        world = world_of(self._recipe.image, self._steps, self._project.platform)
+        world = self.world
         self._steps.append(one)
         name, index, title = self._recipe.name, len(self._steps), one.step.title
         count = len(self._recipe.image.steps)
         tell = self._project.tell if index > self._told else ignore
         started = time.monotonic()
         known = index <= len(self._recalled) and not isinstance(one.step, Stage)
-        made = self._recalled[index - 1] if known else self._assembler.recall(one, self.tree, world)
+        made = self._recalled[index - 1] if known else self.assembler.recall(one, self.tree, world)
         if made is None:
             fetch(self._project, missing_downloads(self._project, one, self._folder))
         tell(StepStarted(name, index, count, title))
         if made is None:
-            made = self._assembler.make(one, self.tree, world, self.layers)
+            made = self.assembler.make(one, self.tree, world, self.layers)
         status = "reused" if made.is_reused else "built"
         tell(StepFinished(name, index, count, title, status, time.monotonic() - started))
         self.tree = made.tree

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from reprobuild.cli.arguments import image_of
+from reprobuild.cli.arguments import image_of, pairs
 from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
+from reprobuild.cli.text import count_text, size_text
+from reprobuild.errors import UsageError
 
 NEXT = {
     "oci": "skopeo inspect oci-archive:{path}",
@@ -21,7 +23,10 @@ NEXT = {
 
 @click.command("export")
 @click.argument("name", metavar="NAME")
-@click.option("--to", "path", required=True, metavar="PATH", help="Where to write it.")
+@click.option("--to", "path", metavar="PATH", help="Where to write it.")
+@click.option(
+    "--sources", metavar="DIR", help="Write every pinned file to this folder instead, named by its digest."
+)
 @click.option(
     "--format",
     "form",
@@ -33,11 +38,25 @@ NEXT = {
 @set_option
 @trust_option
 @click.pass_obj
-def command(session: Session, name: str, path: str, form: str, sets: tuple[str, ...], trust: bool) -> int:
+def command(
+    session: Session,
+    name: str,
+    path: str | None,
+    sources: str | None,
+    form: str,
+    sets: tuple[str, ...],
+    trust: bool,
+) -> int:
     """Write a recipe's image (built first if need be), or one of the store by its tag or image ID.
 
-    The same image gives the same bytes, whenever and wherever it is exported.
+    The same image gives the same bytes, whenever and wherever it is exported. With --sources, everything
+    that the recipe's lock pins instead: reprobuild import takes it into another store.
     """
+    if (path is None) == (sources is None):
+        raise UsageError("one of --to and --sources is needed", f"reprobuild export {name} --to image.tar")
+    if sources is not None:
+        return _export_sources(session, name, Path(sources).absolute(), sets, trust=trust)
+    assert path is not None
     from reprobuild.build.export import export
 
     to = Path(path).absolute()
@@ -51,4 +70,22 @@ def command(session: Session, name: str, path: str, form: str, sets: tuple[str, 
     how = "written" if is_written else "is there already"
     then = NEXT[form].format(path=to)
     print_text(f"{to}: {realised.tag} {how}\n  image ID  {realised.image_id}\n  next      {then}")
+    return 0
+
+
+def _export_sources(session: Session, name: str, to: Path, sets: tuple[str, ...], *, trust: bool) -> int:
+    from reprobuild.build.derive import derive_recipe
+    from reprobuild.build.sources import export_sources
+
+    with session.working() as project:
+        derived = derive_recipe(project, name, pairs(sets, "--set"), trust=trust)
+        pinned = export_sources(project, derived, to)
+    size = sum(pinned.values())
+    if session.json:
+        print_json(document(recipe=name, path=str(to), files=len(pinned), size=size))
+        return 0
+    print_text(
+        f"{to}: {count_text(len(pinned), 'file')}, {size_text(size)}: all that {name} pins\n"
+        f"  next      reprobuild import {to}"
+    )
     return 0

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reprobuild.cli.arguments import chosen_names, pairs
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import allow_private_option, set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
-from reprobuild.cli.text import count_text
+from reprobuild.cli.text import count_text, visible
 from reprobuild.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ SHOWN = 40
 @click.option("--check", is_flag=True, help="Say what upstream would give today; change nothing.")
 @click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")
 @set_option
+@allow_private_option
 @trust_option
 @click.pass_obj
 def command(
@@ -93,7 +94,7 @@ def change_lines(found: Sequence[SourceChange]) -> list[str]:
         else:
             pins, changes = count_text(one.after, "pin"), count_text(len(one.changes), "change")
             lines.append(f"  {one.source}: {pins}, {changes}")
-            lines += [f"    {pin.package}: {_pin_change(pin)}" for pin in one.changes[:SHOWN]]
+            lines += [f"    {visible(pin.package)}: {_pin_change(pin)}" for pin in one.changes[:SHOWN]]
             if len(one.changes) > SHOWN:
                 lines.append(f"    and {len(one.changes) - SHOWN:,} more")
     return lines
@@ -104,6 +105,8 @@ def _pin_change(one: PinChange) -> str:
         pin = one.after or one.before
         assert pin is not None
         return f"{'new' if one.before is None else 'gone'} ({_version(pin)})"
+    if "status" in one.before.hashed and "status" in one.after.hashed:
+        return _exchange_change(one.before, one.after)
     before, after = _version(one.before), _version(one.after)
     if before != after:
         return f"{before} → {after}"
@@ -111,7 +114,23 @@ def _pin_change(one: PinChange) -> str:
     return f"{before}, other bytes: {digests} ({one.before.size:,} → {one.after.size:,} bytes)"
 
 
+def _exchange_change(before: Pin, after: Pin) -> str:
+    parts = []
+    if before.hashed["status"] != after.hashed["status"]:
+        parts.append(f"status {before.hashed['status']} → {after.hashed['status']}")
+    if before.sha256 != after.sha256:
+        digests = f"{before.sha256.short} → {after.sha256.short}"
+        parts.append(f"other bytes: {digests} ({before.size:,} → {after.size:,} bytes)")
+    old, new = (pin.hashed.get("headers", {}) for pin in (before, after))
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if names:
+        parts.append(f"other headers: {', '.join(names)}")
+    return "; ".join(parts) or "another request"
+
+
 def _version(pin: Pin) -> str:
+    if "status" in pin.hashed:
+        return f"status {pin.hashed['status']}, {pin.size:,} bytes"
     return pin.hashed.get("version") or pin.name
 
 

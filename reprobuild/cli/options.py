@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from reprobuild.cli.session import Session
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -18,6 +20,36 @@ def set_option(function: Function) -> Function:
     return click.option(
         "--set", "sets", multiple=True, metavar="OPTION=VALUE", help="Choose an option of the recipe."
     )(function)
+
+
+def strict_network_option(function: Function) -> Function:
+    """Add ``--strict-network``, kept in the session, to a command."""
+    return click.option(
+        "--strict-network",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep,
+        help="Fail where a command was refused something on the network, although it coped.",
+    )(function)
+
+
+def allow_private_option(function: Function) -> Function:
+    """Add ``--allow-private HOST``, kept in the session, to a command."""
+    return click.option(
+        "--allow-private",
+        multiple=True,
+        metavar="HOST",
+        expose_value=False,
+        callback=_keep,
+        help="Ask this host although its address is not public.",
+    )(function)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    session = context.ensure_object(Session)
+    assert parameter.name is not None
+    if value:
+        session.flags[parameter.name] = value
 
 
 def trust_option(function: Function) -> Function:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.prediction import predict
 from reprobuild.cli.session import Session
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--memory", metavar="M", help="Memory it may take: 4G, 500MB.")
 @set_option
+@strict_network_option
 @trust_option
 @click.pass_obj
 def command(

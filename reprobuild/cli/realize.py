@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reprobuild.cli.arguments import chosen_names, pairs
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.output import print_error, print_json, print_text
 from reprobuild.cli.report import answer_of, json_of, reused, text_of
 from reprobuild.cli.session import Session
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched and built.")
 @click.option("--check", is_flag=True, help="Build again from nothing while everything outside varies.")
 @click.option("--keep-going", is_flag=True, help="Go on with the other recipes when one fails.")
+@strict_network_option
 @trust_option
 @click.pass_obj
 def command(

@@ -29,16 +29,17 @@ VERBS = {
     "test": "the predictors' examples, then the recipe's own tests",
     "why": "which input differs between two recipes, tags or images",
     "audit": "check what is kept against its names, pins and outputs",
-    "export": "write an image as an OCI layout or a docker archive",
+    "export": "write an image as an OCI layout or a docker archive, or all that it pins",
+    "import": "take files into the store by digest, for pins whose servers are gone",
     "gc": "give space back",
     "doctor": "what this machine offers, what is missing, the command that mends it",
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "new", "publish", "pull", "load", "import", "diff", "cache")
+LATER = ("init", "new", "publish", "pull", "load", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
-MODULES = {"list": "list_"}
+MODULES = {"import": "import_", "list": "list_"}
 
 
 class Root(click.Group):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from reprobuild.cli.arguments import image_of
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import visible
 from reprobuild.cli.ui import say
 from reprobuild.errors import NoProgramError
+
+if TYPE_CHECKING:
+    from reprobuild.gateway.gate import Gate
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("name", metavar="NAME")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
 @set_option
+@strict_network_option
 @trust_option
 @click.pass_obj
 def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str, ...], trust: bool) -> int:
@@ -28,6 +33,7 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
     from reprobuild.build.image import checked_out
     from reprobuild.engine.program import obstacle
     from reprobuild.engine.protocol import Command
+    from reprobuild.gateway.gate import refusing
 
     with session.working() as project:
         realised = image_of(project, name, sets, trust=trust)
@@ -38,10 +44,27 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
         asked = Command(argv=argv, env=realised.env, workdir=realised.workdir, terminal=not drawn)
         if problem := obstacle(checkout, asked):
             raise NoProgramError(f"{realised.tag}: {problem}", f"look around in it: reprobuild shell {name}")
-        result = engine.run(checkout, asked, output=_show if drawn else None)
-    if result.refused:
-        say("note: it reached for the network, which does not exist inside: " + "; ".join(result.refused))
+        gate = refusing(project.store)
+        result = engine.run(checkout, asked, gateway=gate, output=_show if drawn else None)
+    report_refused(gate, f"{realised.tag}: {argv[0]}", result.exit_code, session)
     return result.exit_code
+
+
+def report_refused(gate: Gate, what: str, exit_code: int, session: Session) -> None:
+    """Say on stderr what a command was refused, if anything.
+
+    Raises RefusedFetchError where it ended well and ``--strict-network`` makes that a failure.
+    """
+    if not gate.refused:
+        return
+    from reprobuild.build.refusals import tell_of_gate
+    from reprobuild.events import Event, Warned
+
+    def tell(event: Event) -> None:
+        assert isinstance(event, Warned)
+        say(visible(f"note: {event.text}\nhint: {event.hint}"))
+
+    tell_of_gate(what, gate, tell, strict=session.settings.strict_network and not exit_code)
 
 
 def _show(line: bytes) -> None:

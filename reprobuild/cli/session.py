@@ -48,8 +48,9 @@ class Session:
     def settings(self) -> settings.Settings:
         """The settings that hold here. Raises UsageError."""
         named = {name: self.flags.get(name) for name in ("store", "engine")}
-        if self.flags.get("offline"):
-            named["offline"] = True
+        for name in ("offline", "strict_network"):
+            if self.flags.get(name):
+                named[name] = True
         if self.flags.get("recipes"):
             named["recipes"] = self.flags["recipes"]
         for folder in self.flags.get("recipes", ()):
@@ -59,7 +60,11 @@ class Session:
             here = os.getcwd()
         except FileNotFoundError:
             raise OutsideError("the current folder is gone", "change to another one: cd") from None
-        return settings.load(named, os.environ, here)
+        found = settings.load(named, os.environ, here)
+        if self.flags.get("allow_private"):
+            named["allow_private"] = [*found.allow_private, *self.flags["allow_private"]]
+            found = settings.load(named, os.environ, here)
+        return found
 
     @contextmanager
     def working(self) -> Iterator[Project]:

@@ -31,8 +31,10 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
     With --at, in the tree that a step found: where one failed, its command can be tried by hand.
     """
     from reprobuild.build.image import checked_out
+    from reprobuild.cli.run import report_refused
     from reprobuild.engine.program import has_program, obstacle
     from reprobuild.engine.protocol import Command
+    from reprobuild.gateway.gate import refusing
 
     with session.working() as project:
         engine = project.engine
@@ -65,4 +67,7 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
             raise NoProgramError(f"{what}: {problem}", f"a later step may bring it: reprobuild show {name}")
         if not session.quiet:
             say(f"{what}: no network inside, changes are lost; exit leaves")
-        return engine.run(checkout, command).exit_code
+        gate = refusing(project.store)
+        ended = engine.run(checkout, command, gateway=gate)
+    report_refused(gate, f"{what}: the shell", ended.exit_code, session)
+    return ended.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -11,11 +12,18 @@ from reprobuild.cli.options import set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text, table
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text
+from reprobuild.derivation.recorded import predictor_key, url_of
+from reprobuild.derivation.steps import Run
+
+SHOWN_HOSTS = 4
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reprobuild.build.evaluate import Evaluated
     from reprobuild.build.image import Realised
     from reprobuild.derivation.lockfile import Lock
+    from reprobuild.derivation.pins import Pin
     from reprobuild.derivation.predictors import Predictor
 
 
@@ -52,9 +60,7 @@ def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised], pla
         row: dict[str, Any] = {"kind": step.kind, "title": step.title, "where": str(step.where)}
         if step.is_source:
             pins = None if lock is None else lock.sources.get(step.lock_key(platform))
-            row["pins"] = (
-                None if pins is None else {"count": len(pins), "size": sum(pin.size for pin in pins)}
-            )
+            row["pins"] = None if pins is None else _sum(pins, is_recorded=isinstance(step, Run))
         steps.append(row)
     return document(
         recipe=recipe.name,
@@ -66,12 +72,30 @@ def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised], pla
             for name, option in recipe.options.items()
         },
         steps=steps,
-        predictors={name: _predictor(one) for name, one in recipe.image.predictors.items()},
+        predictors={
+            name: _predictor(one) | _recorded(name, one, lock, platform)
+            for name, one in recipe.image.predictors.items()
+        },
         images=[
             {"tag": image.tag, "image_id": str(image.image_id), "options": dict(image.options)}
             for image in built
         ],
     )
+
+
+def _sum(pins: Sequence[Pin], *, is_recorded: bool) -> dict[str, Any]:
+    """Say of pins how many they are and how large; of exchanges, with which hosts."""
+    found: dict[str, Any] = {"count": len(pins), "size": sum(pin.size for pin in pins)}
+    if is_recorded:
+        found["hosts"] = sorted({urlsplit(url_of(pin)).hostname or "?" for pin in pins})
+    return found
+
+
+def _recorded(name: str, one: Predictor, lock: Lock | None, platform: str) -> dict[str, Any]:
+    if not one.network:
+        return {}
+    pins = None if lock is None else lock.sources.get(predictor_key(name, one, platform))
+    return {"pins": None if pins is None else _sum(pins, is_recorded=True)}
 
 
 def _predictor(one: Predictor) -> dict[str, Any]:
@@ -105,7 +129,8 @@ def lines_of(value: dict[str, Any]) -> list[str]:
         outputs = ", ".join(f"{key}: {kind}" for key, kind in one["outputs"].items())
         lines.append(f"  {name}({inputs}) → {outputs}")
         given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
-        lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}")
+        recorded = f"; {_pins(one)}" if "pins" in one else ""
+        lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}{recorded}")
     lines.append("images here" if value["images"] else "no image here")
     lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
     return lines
@@ -121,4 +146,11 @@ def _pins(step: dict[str, Any]) -> str:
         return ""
     if step["pins"] is None:
         return "not pinned"
-    return f"{count_text(step['pins']['count'], 'pin')}, {size_text(step['pins']['size'])}"
+    pins = step["pins"]
+    if "hosts" not in pins:
+        return f"{count_text(pins['count'], 'pin')}, {size_text(pins['size'])}"
+    hosts = pins["hosts"][:SHOWN_HOSTS]
+    more = len(pins["hosts"]) - len(hosts)
+    named = ", ".join(hosts) + (f" and {more} more" if more else "")
+    told = f"{count_text(pins['count'], 'exchange')}, {size_text(pins['size'])}"
+    return told + (f", with {named}" if named else "")

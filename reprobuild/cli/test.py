@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reprobuild.cli.arguments import chosen_names, image_of
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, seconds_text
@@ -30,6 +30,7 @@ NO_TESTS = 5
 @click.argument("names", nargs=-1, metavar="NAME…")
 @click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")
 @set_option
+@strict_network_option
 @trust_option
 @click.pass_obj
 def command(
@@ -102,6 +103,7 @@ def _own_tests(session: Session, project: Project, folder: Path) -> str | None:
         "REPROBUILD_RECIPES": os.pathsep.join(settings.recipes),
         "REPROBUILD_ENGINE": settings.engine,
         "REPROBUILD_OFFLINE": "1" if settings.offline else "0",
+        "REPROBUILD_STRICT_NETWORK": "1" if settings.strict_network else "0",
     }
     argv = [
         sys.executable,

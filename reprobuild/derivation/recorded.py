@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as with_fields
 
 from reprobuild.canonical import canonical_digest
+from reprobuild.derivation.exchange import read
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Predictor
@@ -22,8 +23,6 @@ SMALL = 1024 * 1024
 """Bytes of a body up to which it is kept beside the lock, so that it outlives its server."""
 LARGEST = 64 * 1024 * 1024
 """Bytes up to which it is kept there if its server would not give it again."""
-
-_PERSONAL = ("authorization", "body", "cookie", "range")
 
 
 def predictor_key(name: str, predictor: Predictor, platform: str) -> str:
@@ -60,12 +59,8 @@ def url_of(pin: Pin) -> str:
 
 def is_given_again(pin: Pin) -> bool:
     """Tell whether a plain request, by anybody, is likely to give an exchange's body again."""
-    return (
-        pin.name.startswith("GET ")
-        and pin.hashed.get("status") == 200
-        and not any(name in pin.hashed.get("request", {}) for name in _PERSONAL)
-        and "content-encoding" not in pin.hashed.get("headers", {})
-    )
+    exchange = read(pin)
+    return exchange.is_repeatable and "content-encoding" not in exchange.headers
 
 
 def kept_beside(pins: Iterable[Pin]) -> dict[Digest, int]:

@@ -225,6 +225,11 @@ class Run(Step):
         return f"{self.title} #{canonical_digest(decides).short}"
 
     @property
+    def which(self) -> str:
+        """The part of the step's key in a lock that no other has: ``#0123456789ab``."""
+        return self.source_key.rpartition(" ")[2]
+
+    @property
     def title(self) -> str:
         shell = self.command[:2] == ("/bin/sh", "-c")
         text = self.command[2] if shell and len(self.command) == 3 else " ".join(self.command)

@@ -67,6 +67,8 @@ class Download:
     """What proves who asks, where ``netrc`` does not."""
     mend: str = ""
     """What to do where upstream changed on purpose: a command or an edit; ``{got}`` is the new digest."""
+    lost: str = ""
+    """What to do where no address gives it."""
     folder: Path | None = None
     """The recipe's folder, for ``file:``."""
     site: Site | None = None

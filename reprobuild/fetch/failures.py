@@ -90,4 +90,6 @@ def worst(download: Download, failures: list[ReprobuildError]) -> ReprobuildErro
     others = [error.message for error in failures if error is not chosen]
     chosen.message = "\n".join([chosen.message, *(f"  also tried: {message}" for message in others)])
     chosen.args = (chosen.message,)
+    if download.lost and not isinstance(chosen, DigestMismatchError):
+        chosen.hint = download.lost
     return chosen

@@ -56,7 +56,7 @@ class Gate:
         self._store = store
         self._mode = mode
         self._service: Service | None = None
-        self.ports = tuple(ports)
+        self.ports: Sequence[int] = tuple(ports)
         self.certificate = certificate(store)
         self.env: Mapping[str, str] = NOTHING
         self.files: Mapping[str, bytes] = NOTHING

@@ -49,7 +49,23 @@ def source_changes(
 
 
 def _by_package(pins: Sequence[Pin]) -> dict[str, Pin]:
-    return {pin.hashed.get("package") or pin.name: pin for pin in pins}
+    """Give pins by what tells them apart: an exchange's name, what its request was, and its turn."""
+    found: dict[str, Pin] = {}
+    for pin in pins:
+        label = name = (pin.hashed.get("package") or pin.name) + _request(pin)
+        turn = 1
+        while label in found:
+            turn += 1
+            label = f"{name} (answer {turn})"
+        found[label] = pin
+    return found
+
+
+def _request(pin: Pin) -> str:
+    """Write what an exchange's request had beside its URL: `` (accept: text/html)``."""
+    request = pin.hashed.get("request", {}) if "status" in pin.hashed else {}
+    parts = [name if value is True else f"{name}: {value}" for name, value in sorted(request.items())]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _content(pin: Pin | None) -> dict[str, object] | None:

@@ -6,7 +6,6 @@ steps before it make: what a source comes to may depend on what is below.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +17,18 @@ from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth, build_image, keep
 from reprobuild.build.step import find_step
 from reprobuild.derivation.derive import ASSEMBLER
-from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output, write_lock
+from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.recorded import PREDICTOR, predictor_key
 from reprobuild.derivation.steps import Step
 from reprobuild.digest import Digest
-from reprobuild.errors import OfflineError, OutsideError, UsageError
+from reprobuild.errors import OfflineError, UsageError
 from reprobuild.events import Note
+from reprobuild.lock import bodies
 from reprobuild.lock.changes import SourceChange, source_changes
 from reprobuild.lock.kinds import resolver
 from reprobuild.lock.resolver import Context
-from reprobuild.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,21 @@ def _lock(
     kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
     for key in [
         *(before.missing if before is not None else ()),
-        *_to_update(evaluated, project.platform, update),
+        *_to_update(evaluated, project.platform, update, kept),
     ]:
         kept.pop(key, None)
 
     pins = list(_walk(project, evaluated, _kept_or_resolved(project, evaluated, kept)))
-    derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform)
-    realised = build_image(project, derived, told=_last_source(evaluated))
+    exchanges, told = _exchanges(project, evaluated, pins, kept)
+    derived = join(evaluated, Lock(ASSEMBLER), pins, project.platform, exchanges)
+    realised = build_image(project, derived, told=told)
     for note in _notes(project, realised):
         project.tell(Note(note))
     after = _joined(project, evaluated, before, derived, realised, trust=trust)
-    path = evaluated.folder / LOCK_FILE
-    text = write_lock(after)
-    is_written = before is None or path.read_bytes() != text.encode()
-    if is_written:
-        _write(path, text)
+    is_written = bodies.write(evaluated.folder, after, project.store)
     keep(project.store, name, derived.derivation.input_hash, after, "locked")
     changed = source_changes(before.sources if before is not None else {}, after.sources)
-    return Locked(realised, path, tuple(changed), is_written)
+    return Locked(realised, evaluated.folder / LOCK_FILE, tuple(changed), is_written)
 
 
 def pin_below(
@@ -119,33 +116,80 @@ def check(
     before = lock_of(evaluated.folder, name) or Lock(ASSEMBLER)
     today: dict[str, tuple[Pin, ...]] = {}
 
-    def compare(step: Step, tree: Tree) -> tuple[Pin, ...]:
+    def compare(step: Step, growth: Growth) -> tuple[Pin, ...]:
         key = step.lock_key(project.platform)
         if key not in today:
-            today[key] = _resolve(project, evaluated, step, tree)
+            today[key] = _resolve(project, evaluated, step, growth, is_check=True)
         return before.sources.get(key, today[key])
 
-    list(_walk(project, evaluated, compare))
+    pins = list(_walk(project, evaluated, compare))
+    recorded = _recorded_predictors(evaluated, project.platform)
+    if recorded:
+        growth = _whole(project, evaluated, pins)
+        for name, key in recorded.items():
+            today[key] = _record(project, evaluated, growth, name, is_check=True)
     locked = {key: before.sources.get(key, ()) for key in today}
     return tuple(source_changes(locked, today))
 
 
 def _kept_or_resolved(
     project: Project, evaluated: Evaluated, kept: dict[str, tuple[Pin, ...]]
-) -> Callable[[Step, Tree], tuple[Pin, ...]]:
+) -> Callable[[Step, Growth], tuple[Pin, ...]]:
     """Ask for the pins of each source once: one that is there twice has one entry in the lock."""
 
-    def pins_of(step: Step, tree: Tree) -> tuple[Pin, ...]:
+    def pins_of(step: Step, growth: Growth) -> tuple[Pin, ...]:
         key = step.lock_key(project.platform)
         if key not in kept:
-            kept[key] = _resolve(project, evaluated, step, tree)
+            kept[key] = _resolve(project, evaluated, step, growth)
         return kept[key]
 
     return pins_of
 
 
+def _exchanges(
+    project: Project,
+    evaluated: Evaluated,
+    pins: Sequence[tuple[Pin, ...]],
+    kept: dict[str, tuple[Pin, ...]],
+) -> tuple[dict[str, tuple[Pin, ...]], int]:
+    """Give what recorded predictors fetch, by name, and how many steps have been told of by then."""
+    recorded = _recorded_predictors(evaluated, project.platform)
+    told = _last_source(evaluated)
+    if any(key not in kept for key in recorded.values()):
+        growth = _whole(project, evaluated, pins)
+        told = len(pins)
+        for name, key in recorded.items():
+            if key not in kept:
+                kept[key] = _record(project, evaluated, growth, name)
+    return {name: kept[key] for name, key in recorded.items()}, told
+
+
+def _recorded_predictors(evaluated: Evaluated, platform: str) -> dict[str, str]:
+    """Give the predictors that are recorded: name → key in the lock."""
+    predictors = evaluated.recipe.image.predictors
+    return {name: predictor_key(name, one, platform) for name, one in predictors.items() if one.network}
+
+
+def _whole(project: Project, evaluated: Evaluated, pins: Sequence[tuple[Pin, ...]]) -> Growth:
+    """Build all steps of an image, telling of those that finding its pins has not built."""
+    growth = Growth(project, evaluated.recipe, evaluated.folder, told=_last_source(evaluated))
+    for step, step_pins in zip(evaluated.recipe.image.steps, pins, strict=True):
+        growth.add(derived_step(step, step_pins, evaluated.folder))
+    return growth
+
+
+def _record(
+    project: Project, evaluated: Evaluated, growth: Growth, name: str, *, is_check: bool = False
+) -> tuple[Pin, ...]:
+    from reprobuild.lock import predictor
+
+    _demand_network(project, evaluated, f"predictor {name}")
+    project.tell(Note(f"recording predictor {name}"))
+    return predictor.resolve(project, evaluated.recipe, evaluated.folder, growth, name, is_check=is_check)
+
+
 def _walk(
-    project: Project, evaluated: Evaluated, pins_of: Callable[[Step, Tree], tuple[Pin, ...]]
+    project: Project, evaluated: Evaluated, pins_of: Callable[[Step, Growth], tuple[Pin, ...]]
 ) -> Iterator[tuple[Pin, ...]]:
     """Build as far as the last source, asking for each one's pins when the tree below it is there."""
     growth = Growth(project, evaluated.recipe, evaluated.folder)
@@ -154,7 +198,7 @@ def _walk(
         derived_step(step, (), evaluated.folder)  # what this release cannot build is refused first
     last = _last_source(evaluated)
     for index, step in enumerate(steps):
-        pins = pins_of(step, growth.tree) if step.is_source else ()
+        pins = pins_of(step, growth) if step.is_source else ()
         if index < last:
             growth.add(derived_step(step, pins, evaluated.folder))
         yield pins
@@ -166,27 +210,51 @@ def _last_source(evaluated: Evaluated) -> int:
     return max((index for index, step in enumerate(steps) if step.is_source), default=0)
 
 
-def _resolve(project: Project, evaluated: Evaluated, step: Step, tree: Tree) -> tuple[Pin, ...]:
-    if project.settings.offline:
-        raise OfflineError(
-            f"{step.where}: {step.source_key} is not pinned, and pinning it needs the network",
-            f"without --offline: reprobuild lock {evaluated.recipe.name}{evaluated.recipe.sets}",
-        )
+def _resolve(
+    project: Project, evaluated: Evaluated, step: Step, growth: Growth, *, is_check: bool = False
+) -> tuple[Pin, ...]:
+    _demand_network(project, evaluated, f"{step.where}: {step.source_key}")
     project.tell(Note(f"resolving {step.title}"))
-    context = Context(project.store, project.settings, project.tell, project.platform, tree, evaluated.folder)
+    context = Context(
+        project.store,
+        project.settings,
+        project.tell,
+        project.platform,
+        growth.tree,
+        evaluated.folder,
+        growth,
+        is_check,
+    )
     return resolver(step.kind).resolve(step, context)
 
 
-def _to_update(evaluated: Evaluated, platform: str, update: Sequence[str]) -> Iterator[str]:
-    """Give the keys of the sources that are to be pinned anew."""
+def _demand_network(project: Project, evaluated: Evaluated, what: str) -> None:
+    if project.settings.offline:
+        raise OfflineError(
+            f"{what} is not pinned, and pinning it needs the network",
+            f"without --offline: reprobuild lock {evaluated.recipe.name}{evaluated.recipe.sets}",
+        )
+
+
+def _to_update(
+    evaluated: Evaluated, platform: str, update: Sequence[str], kept: Mapping[str, Sequence[Pin]]
+) -> Iterator[str]:
+    """Give the keys of the sources that are to be pinned anew; ``kept``: what is pinned now."""
     sources = [step for step in evaluated.recipe.image.steps if step.is_source]
     keys = [(step.kind, step.lock_key(platform)) for step in sources]
+    keys += [(PREDICTOR, key) for key in _recorded_predictors(evaluated, platform).values()]
     for wanted in update:
-        found = [key for kind, key in keys if wanted == kind or wanted in key]
+        of_kind = [key for kind, key in keys if wanted == kind]
+        found = of_kind or [key for _, key in keys if wanted in key or _is_asked(wanted, kept.get(key, ()))]
         if not found:
             known = "; ".join(key for _, key in keys) or "none"
             raise UsageError(f"no source of {evaluated.recipe.name} fits {wanted!r}", f"its sources: {known}")
         yield from found
+
+
+def _is_asked(wanted: str, pins: Sequence[Pin]) -> bool:
+    """Tell whether a text is part of what a recorded exchange asked for."""
+    return any(wanted in pin.name for pin in pins if "status" in pin.hashed)
 
 
 def _notes(project: Project, realised: Realised) -> Iterator[str]:
@@ -215,6 +283,8 @@ def _joined(
     )
     here = project.platform
     sources = {one.step.lock_key(here): one.pins for one in derived.steps if one.step.is_source}
+    recorded = _recorded_predictors(evaluated, here)
+    sources |= {key: derived.exchanges[name] for name, key in recorded.items()}
     kept = before if before is not None and before.assembler == ASSEMBLER else Lock(ASSEMBLER)
     outputs = dict(kept.outputs)
     elsewhere = tuple(f" on {platform}" for platform in outputs if platform != here)
@@ -227,27 +297,9 @@ def _joined(
         except UsageError:
             continue  # the recipe has no such options any more
         still.append(other)
-        for step in variant.recipe.image.steps:
-            if step.is_source and (key := step.lock_key(here)) in kept.sources:
+        keys = [step.lock_key(here) for step in variant.recipe.image.steps if step.is_source]
+        for key in [*keys, *_recorded_predictors(variant, here).values()]:
+            if key in kept.sources:
                 sources.setdefault(key, kept.sources[key])
     outputs[here] = (*still, output)
     return Lock(ASSEMBLER, sources, outputs)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a lock in one step: a reader sees the old one or the new one."""
-    # Named so that it is no part of the recipe, should we be killed.
-    temporary = path.with_name(f".#{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutsideError(
-            f"{path} cannot be written: {error.strerror}",
-            "copy the recipe into a project of your own, and lock it there",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

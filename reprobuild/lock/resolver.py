@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reprobuild.events import Tell
 from reprobuild.settings import Settings
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree
+
+if TYPE_CHECKING:
+    from reprobuild.build.realize import Growth
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,7 @@ class Context:
     tree: Tree
     """The tree below the step."""
     recipe_folder: Path
+    growth: Growth | None = None
+    """The image as it has grown below the step, for sources that are commands of it."""
+    is_check: bool = False
+    """Whether what is found is only compared with what is locked."""

@@ -49,15 +49,15 @@ class KeyMaker:
         predictor: Predictor,
         parameters: Mapping[str, Any],
         device_class: str,
-        exchanges: Sequence[str] = (),
     ) -> None:
         """Take the parameters filled in (with ``seed`` where there is one)."""
+        refusal = {"refusal": predictor.refusal} if predictor.refusal else {}
         self._prefix = hashlib.sha256(
             canonical(
                 {
                     "command": predictor.command,
                     "device": device_class,
-                    "exchanges": list(exchanges),
+                    "exchanges": [dict(one) for one in predictor.exchanges],
                     "inputs": dict(predictor.inputs),
                     "outputs": dict(predictor.outputs),
                     "parameters": dict(parameters),
@@ -66,6 +66,7 @@ class KeyMaker:
                     "schema": KEY_SCHEMA,
                     "scope": predictor.scope,
                     "threads": predictor.threads,
+                    **refusal,
                 }
             )
             + b"\n"

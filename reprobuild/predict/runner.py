@@ -16,7 +16,7 @@ from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result
 from reprobuild.errors import InputError, NotBuiltError, PredictionFailedError, RefusedFetchError
-from reprobuild.events import OutputLine, Tell, Warned
+from reprobuild.events import OutputLine, Tell
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.parameters import CPU, fill_command
 from reprobuild.predict.records import read_chunks
@@ -24,6 +24,10 @@ from reprobuild.predict.spool import Spool
 from reprobuild.predict.target import Target
 from reprobuild.tree import NORMAL_TIME
 from reprobuild.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.gateway.gate import Gate
 
 INPUT = "/in/input.jsonl"
 FILES = "/in/files"
@@ -64,11 +68,9 @@ class Ran(Value):
 
 
 def check_built(predictor: Predictor) -> None:
-    """Raise NotBuiltError for a protocol or a network that this release does not have."""
+    """Raise NotBuiltError for a protocol that this release does not have."""
     if predictor.protocol == "stream":
         raise NotBuiltError("predictors of protocol 'stream' are not built yet", 'use protocol="files"')
-    if predictor.network:
-        raise NotBuiltError("predictors with network='recorded' are not built yet", "leave network out")
 
 
 def run_batch(
@@ -109,9 +111,19 @@ def run_batch(
                     f"the predictor {shown} cannot start: {problem} in its image",
                     f"add what it needs to its recipe: reprobuild show {shown.partition('/')[0]}",
                 )
-            result = engine.run(checkout, command, output=lambda line: tell(_line_told(line)))
-        _check_result(shown, result, limits, tell)
-        _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)
+            gate = target.gateway(predictor)
+            result = engine.run(checkout, command, gateway=gate, output=lambda line: tell(_line_told(line)))
+        _check_result(shown, result, limits, gate)
+        try:
+            _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)
+        except PredictionFailedError as error:
+            if gate.refused:
+                raise _refused(shown, gate, error.message) from error
+            raise
+        if gate.refused or gate.unused:
+            from reprobuild.build.refusals import tell_of_gate
+
+            tell_of_gate(f"the predictor {shown}", gate, tell, strict=target.strict_network)
     return Ran(result.seconds, engine.name)
 
 
@@ -152,7 +164,7 @@ def _copy_checked(source: Path, copy: Path, expected: str) -> None:
         raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
 
 
-def _check_result(shown: str, result: Result, limits: Limits, tell: Tell) -> None:
+def _check_result(shown: str, result: Result, limits: Limits, gate: Gate) -> None:
     if result.timed_out:
         raise PredictionFailedError(
             f"the predictor {shown} was ended after {limits.timeout:g} s{_tail(result)}"
@@ -165,19 +177,19 @@ def _check_result(shown: str, result: Result, limits: Limits, tell: Tell) -> Non
             f"the predictor {shown} ran out of memory{_tail(result)}",
             "give it more with --memory, or fewer records at once",
         )
-    hosts = "; ".join(plain(line) for line in result.refused[:5])
-    if result.exit_code and result.refused:
-        raise RefusedFetchError(
-            f"the predictor {shown} reached for the network, which it does not have: {hosts}{_tail(result)}",
-            "pin what it fetches as a source of the recipe, url(…) or hub(…)",
-        )
+    if result.exit_code and gate.refused:
+        raise _refused(shown, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
     if result.exit_code:
         raise PredictionFailedError(
             f"the predictor {shown} ended with exit code {result.exit_code}{_tail(result)}",
             f"reprobuild shell {shown.partition('/')[0]} opens a shell in its image",
         )
-    if result.refused:
-        tell(Warned(f"the predictor {shown} reached for the network and coped without: {hosts}"))
+
+
+def _refused(shown: str, gate: Gate, ended: str) -> RefusedFetchError:
+    from reprobuild.build.refusals import refused_error
+
+    return refused_error(f"the predictor {shown}", gate, ended)
 
 
 def _read_outputs(

@@ -21,6 +21,7 @@ from reprobuild.value import Value
 if TYPE_CHECKING:
     from reprobuild.build.image import Realised
     from reprobuild.build.project import Project
+    from reprobuild.gateway.gate import Gate
 
 DEFAULT = "default"
 
@@ -44,6 +45,10 @@ class Target(Value, kw_only=True):
     engine: Callable[[], Engine]
     scratch: Callable[[str], AbstractContextManager[Path]]
     """Makes a private folder, by a prefix for its name, and removes it at the end."""
+    gateway: Callable[[Predictor], Gate]
+    """Gives what answers on the network of one run: what was recorded of the predictor, or nothing."""
+    strict_network: bool = False
+    """Whether a refused attempt is a failure although the command coped."""
 
     def predictor(self, name: str) -> Predictor:
         """Give a predictor by its name; raises UsageError, naming those that there are."""
@@ -60,6 +65,17 @@ def make_target(project: Project, realised: Realised) -> Target:
     from reprobuild.build.image import checked_out
 
     store = project.store
+
+    def gateway(predictor: Predictor) -> Gate:
+        from reprobuild.gateway.gate import refusing, replaying
+
+        reset = predictor.refusal == "reset"
+        if not predictor.network:
+            return refusing(store, reset=reset)
+        from reprobuild.derivation.lockfile import pin_from_json
+
+        return replaying(store, [pin_from_json(one) for one in predictor.exchanges], reset=reset)
+
     layers = [layer.diff_id for layer in realised.layers]
     return Target(
         recipe=realised.recipe,
@@ -73,6 +89,8 @@ def make_target(project: Project, realised: Realised) -> Target:
         checkout=lambda: checked_out(store, realised),
         engine=lambda: project.engine,
         scratch=store.scratch,
+        gateway=gateway,
+        strict_network=project.settings.strict_network,
     )
 
 

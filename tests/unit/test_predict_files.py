@@ -22,6 +22,7 @@ from reprobuild.errors import (
     UsageError,
 )
 from reprobuild.events import Event, Note, Warned
+from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.files import predict_file
@@ -265,7 +266,6 @@ def test_failure_is_named_and_never_kept(tmp_path: Path, scope: str, command: st
 OUTCOMES: dict[str, tuple[dict[str, Any], type[ReprobuildError], str]] = {
     "time": ({"exit_code": 137, "timed_out": True}, PredictionFailedError, "ended after 2 s"),
     "memory": ({"exit_code": 137, "out_of_memory": True}, PredictionFailedError, "out of memory"),
-    "network": ({"exit_code": 1, "refused": ("example.org: no",)}, RefusedFetchError, r"example\.org"),
 }
 
 
@@ -281,12 +281,27 @@ def test_how_a_command_ended_is_not_lost(
     assert bench.engine.commands[0].memory == 1 << 20
 
 
+REFUSED = Refusal("example.org", 443, "https://example.org/weights.bin", "GET", "wget", 3)
+
+
+def test_what_was_refused_to_a_command_that_failed_is_the_error(bench: Bench) -> None:
+    bench.texts("a")
+    bench.engine.outcome = {"exit_code": 1}
+    bench.engine.gate.refused = (REFUSED,)
+    with pytest.raises(RefusedFetchError) as caught:
+        bench.predict()
+    assert "tutorial/default" in caught.value.message
+    assert "https://example.org/weights.bin" in caught.value.message
+    assert 'url("https://example.org/weights.bin"' in caught.value.hint
+
+
 def test_network_that_was_coped_without_is_a_warning(bench: Bench) -> None:
     bench.texts("a")
-    bench.engine.outcome = {"refused": ("example.org: \x1b[31mno",)}
+    bench.engine.gate.refused = (REFUSED,)
     bench.predict()
-    assert "example.org" in bench.told(Warned)[0].text
-    assert "\x1b" not in bench.told(Warned)[0].text
+    (told,) = bench.told(Warned)
+    assert "https://example.org/weights.bin" in told.text
+    assert 'url("https://example.org/weights.bin"' in told.hint
 
 
 def test_parameters_are_quoted_and_in_the_key(tmp_path: Path) -> None:

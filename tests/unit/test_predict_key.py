@@ -26,7 +26,6 @@ GIVEN: dict[str, Any] = {
     "predictor": PREDICTOR,
     "parameters": {"n": 1},
     "device_class": "cpu:x86_64",
-    "exchanges": (),
 }
 
 
@@ -58,7 +57,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "parameters": {"parameters": {"n": 2}},
     "seed": {"parameters": {"n": 1, "seed": 0}},
     "device": {"device_class": "cuda:9.0"},
-    "exchanges": {"exchanges": ("sha256:…",)},
+    "exchanges": {"predictor": replace(PREDICTOR, exchanges=({"name": "GET https://x/", "status": 200},))},
+    "refusal": {"predictor": replace(PREDICTOR, refusal="reset")},
 }
 
 

@@ -1,0 +1,392 @@
+"""Commands and predictors whose exchanges are recorded: locked once, replayed with every server gone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.projects import Project, make_project, require_sandbox
+from tests.require import require
+from tests.sandboxes import ORDINARY_UID, shared_folder
+from tests.sites.files import FileSite, Page
+from tests.upstreams import Answer, Request, Upstreams, upstreams
+
+RECIPE = '''\
+"""Fetches with busybox alone."""
+from reprobuild import files, image, predictor, recipe, run, url
+
+TEXT = {{"inputs": {{"text": str}}, "outputs": {{"text": str}}, "scope": "item"}}
+
+@recipe(version="1.0")
+def copier():
+    return image(
+        files("root", to="/"),
+        {steps}
+        workdir="/tmp",
+        predictors={{
+            "default": predictor("cp {{input}} {{output}}", **TEXT),
+            {predictors}
+        }},
+    )
+'''
+SMALL, LARGE = b"a small file\n", os.urandom(2 << 20)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+    require_sandbox(tmp_path_factory.mktemp("trial") / "store")
+
+
+@pytest.fixture
+def site() -> FileSite:
+    return FileSite({"/small": Page(SMALL), "/large": Page(LARGE)})
+
+
+@pytest.fixture
+def net(tmp_path: Path, site: FileSite) -> Iterator[Upstreams]:
+    (tmp_path / "net").mkdir()
+    with upstreams(tmp_path / "net") as net:
+        net.add("files.test", site)
+        yield net
+
+
+@pytest.fixture
+def project(tmp_path: Path, net: Upstreams, sandbox: None) -> Project:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return replace(make_project(folder), environment=net.environment())
+
+
+def write(project: Project, *steps: str, predictors: str = "") -> None:
+    text = RECIPE.format(steps="\n        ".join(f"{step}," for step in steps), predictors=predictors)
+    (project.recipe / "recipe.py").write_text(text)
+
+
+def fetching(*paths: str, more: str = "", network: str = "recorded") -> str:
+    """Give a step that fetches paths of files.test into /opt."""
+    gets = " && ".join(f"wget -q -O /opt/{path} http://files.test/{path}" for path in paths)
+    return f'run("mkdir -p /opt && {gets}"{more}, network="{network}")'
+
+
+def locked(project: Project) -> Any:
+    return json.loads(project.lock.read_text())
+
+
+def exchanges(project: Project) -> dict[str, list[dict[str, Any]]]:
+    """Give the pins of what is recorded, by key."""
+    sources = locked(project)["sources"]
+    return {key: one["pins"] for key, one in sources.items() if key.startswith(("run ", "predictor "))}
+
+
+def image_id(project: Project) -> str:
+    (output,) = locked(project)["outputs"]["linux/amd64"]
+    return str(output["image"])
+
+
+def recorded(project: Project) -> dict[str, bytes]:
+    folder = project.recipe / "recorded"
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+
+
+def elsewhere(project: Project, folder: Path) -> Project:
+    """Give the same recipe with its lock in a new project with a new store, without the stand-ins."""
+    folder.mkdir()
+    (folder / "reprobuild.toml").touch()
+    shutil.copytree(project.recipe, folder / "recipes" / "copier", symlinks=True)
+    return Project(folder, folder / "store")
+
+
+def test_a_recorded_step_is_built_again_with_its_server_gone(
+    project: Project, net: Upstreams, tmp_path: Path
+) -> None:
+    write(project, fetching("small", "large"))
+    project.call("lock", "copier")
+    (key,) = exchanges(project)
+    assert re.fullmatch(r"run mkdir -p /opt && wget .* #[0-9a-f]{12} on linux/amd64", key)
+    pins = exchanges(project)[key]
+    assert [(pin["name"], pin["status"], pin["size"]) for pin in pins] == [
+        ("GET http://files.test/large", 200, len(LARGE)),
+        ("GET http://files.test/small", 200, len(SMALL)),
+    ]
+    (line,) = [line for line in project.lock.read_text().splitlines() if "test/small" in line]
+    assert list(json.loads(line.strip().rstrip(",")))[:4] == ["name", "status", "size", "sha256"]
+    assert list(recorded(project).values()) == [SMALL], "larger ones are not committed"
+
+    net.stop()
+    again = elsewhere(project, tmp_path / "again")
+    lost = again.call("realize", "copier", check=False)
+    assert lost.code == 5
+    assert "http://files.test/large" in lost.err and "reprobuild import" in lost.err
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "weights").write_bytes(LARGE)
+    told = again.call("import", str(tmp_path / "copies")).out
+    assert "wanted by copier: run" in told and "1 of them pinned" in told
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+    assert again.call("run", "copier", "--", "cat", "/opt/small").out == SMALL.decode()
+
+
+def test_an_export_of_sources_is_all_that_another_store_needs(
+    project: Project, net: Upstreams, tmp_path: Path
+) -> None:
+    write(project, fetching("small", "large"), 'url("file:weights.bin", to="/weights")')
+    project.call("lock", "copier")
+    net.stop()
+    project.call("export", "copier", "--sources", str(tmp_path / "sources"))
+    assert len(list((tmp_path / "sources").iterdir())) == 3
+    again = elsewhere(project, tmp_path / "again")
+    (again.recipe / "weights.bin").unlink()
+    again.call("import", str(tmp_path / "sources"))
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+
+
+def test_an_ordinary_user_builds_the_same(project: Project, net: Upstreams, tmp_path: Path) -> None:
+    require("root", "" if os.geteuid() == 0 else "the tests do not run as root")
+    interpreter = Path(sys.executable).resolve()
+    closed = [str(path) for path in interpreter.parents if not path.stat().st_mode & 0o001]
+    require("python for everybody", f"{closed[0]} is closed to others" if closed else "")
+    write(project, fetching("small"))
+    project.call("lock", "copier")
+    net.stop()
+    with shared_folder(ORDINARY_UID) as folder:
+        again = elsewhere(project, folder / "again")
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, ORDINARY_UID, ORDINARY_UID, follow_symlinks=False)
+        as_user = ["setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
+        ended = subprocess.run(
+            [*as_user, *again.argv("realize", "copier", "--json")],
+            cwd=again.folder,
+            env={**again.full_environment(), "HOME": str(folder)},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads(ended.stdout)["image_id"] == image_id(project)
+
+
+def test_what_upstream_changes_is_told_and_renewed_alone(
+    project: Project, net: Upstreams, site: FileSite
+) -> None:
+    net.add("other.test", other := FileSite({"/word": Page(b"one\n")}))
+    project = replace(project, environment=net.environment())
+    write(project, fetching("small"), 'run("wget -q -O /word http://other.test/word", network="recorded")')
+    project.call("lock", "copier")
+    assert project.call("lock", "copier", "--check").out == "copier: upstream gives what the lock says\n"
+    before, image = exchanges(project), image_id(project)
+    site.pages["/small"] = Page(b"b small file\n")
+    other.pages["/word"] = Page(b"two\n")
+    assert project.call("realize", "copier", "--json").json["image_id"] == image
+    written = project.lock.read_bytes()
+    told = project.call("lock", "copier", "--check").out
+    assert "GET http://files.test/small: other bytes" in told and "other.test/word: other bytes" in told
+    assert project.lock.read_bytes() == written
+    assert set(recorded(project)) == {pin["sha256"] for pins in before.values() for pin in pins}
+    project.call("lock", "copier", "--update", "files.test/small")
+    after = exchanges(project)
+    (renewed,) = [key for key in before if before[key] != after[key]]
+    assert "files.test" in renewed
+    assert sorted(recorded(project).values()) == [b"b small file\n", b"one\n"], "the old body has gone"
+    assert image_id(project) != image
+
+
+def test_what_is_not_asked_for_any_more_is_noted(project: Project, net: Upstreams, tmp_path: Path) -> None:
+    write(project, 'run("test -e /skip || wget -q -O /word http://files.test/small", network="recorded")')
+    project.call("lock", "copier")
+    (project.recipe / "root" / "skip").touch()
+    noted = project.call("realize", "copier")
+    assert "1 recorded exchange was not asked for" in noted.err
+    assert "GET http://files.test/small" in noted.err
+
+
+def test_what_was_not_recorded_is_refused(project: Project, net: Upstreams) -> None:
+    write(project, 'run("wget -q -O /word http://files.test/$(cat /which)", network="recorded")')
+    (project.recipe / "root" / "which").write_text("small\n")
+    project.call("lock", "copier")
+    (project.recipe / "root" / "which").write_text("large\n")
+    refused = project.call("realize", "copier", check=False)
+    assert refused.code == 3
+    assert "http://files.test/large" in refused.err
+    assert "--update" in refused.err
+    assert net.asked()[-1] != "GET http://files.test/large"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_build_that_is_refused_and_copes(project: Project, strict: bool) -> None:
+    write(project, 'run("wget -q -O /word http://files.test/small || echo none > /word")')
+    flags = ["--strict-network"] if strict else []
+    ended = project.call("realize", "copier", *flags, check=False)
+    assert ended.code == (3 if strict else 0)
+    assert "http://files.test/small" in ended.err
+    assert 'url("http://files.test/small"' in ended.err, "the stanza"
+
+
+def test_a_step_that_is_not_the_same_again_is_not_locked(project: Project) -> None:
+    write(
+        project,
+        fetching("small"),
+        'run("wget -q -O /word http://files.test/small; cat /proc/sys/kernel/random/uuid > /random", '
+        'network="recorded")',
+    )
+    ended = project.call("lock", "copier", check=False)
+    assert ended.code == 4
+    assert "/random" in ended.err and "[random]" in ended.err
+    assert not project.lock.exists() and not recorded(project)
+
+
+def test_a_command_that_fails_while_it_is_recorded(project: Project) -> None:
+    write(project, 'run("wget -O /word http://files.test/none", network="recorded")')
+    ended = project.call("lock", "copier", check=False)
+    assert ended.code == 1
+    assert "404" in ended.err
+    assert not project.lock.exists()
+
+
+def test_a_dead_link_is_answered_by_a_source(project: Project, net: Upstreams, tmp_path: Path) -> None:
+    answers = ', answers={"http://gone.test/old": url("http://files.test/large")}'
+    write(project, f'run("wget -q -O /word http://gone.test/old"{answers}, network="recorded")')
+    project.call("lock", "copier")
+    assert "GET http://gone.test/old" not in net.asked()
+    ((pin,),) = exchanges(project).values()
+    assert (pin["name"], pin["size"]) == ("GET http://gone.test/old", len(LARGE))
+    again = replace(elsewhere(project, tmp_path / "again"), environment=net.environment())
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+
+
+def test_private_addresses_are_asked_only_where_that_is_allowed(project: Project, net: Upstreams) -> None:
+    environment = {**net.environment(), "REPROBUILD_ALLOW_PRIVATE": "nobody.test"}
+    project = replace(project, environment=environment)
+    write(project, 'run("wget -q -O /word http://10.1.2.3/small", network="recorded")')
+    refused = project.call("lock", "copier", check=False)
+    assert refused.code != 0
+    assert "10.1.2.3" in refused.err and "--allow-private" in refused.err
+    assert not project.lock.exists() and not net.asked()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
+def test_an_end_while_locking_leaves_everything_as_it_was(
+    project: Project, net: Upstreams, site: FileSite, sent: signal.Signals
+) -> None:
+    write(project, fetching("small"))
+    project.call("lock", "copier")
+    before = project.lock.read_bytes(), recorded(project)
+    site.pages["/small"] = Page(b"another\n")
+    count = len(net.asked())
+    write(project, 'run("wget -q -O /a http://files.test/small && sleep 600", network="recorded")')
+    call = subprocess.Popen(
+        project.argv("lock", "copier"),
+        cwd=project.folder,
+        env=project.full_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while len(net.asked()) == count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    call.send_signal(sent)
+    call.wait(60)
+    assert (project.lock.read_bytes(), recorded(project)) == before
+    write(project, fetching("small"))
+    project.call("realize", "copier")
+
+
+def test_a_prediction_that_reaches_out_is_refused_by_name(project: Project) -> None:
+    predictors = '"online": predictor("wget -O {output} https://example.org/weights.bin < {input}", **TEXT),'
+    write(project, predictors=predictors)
+    project.call("lock", "copier")
+    arguments = ("predict", "copier/online", "--input", "-", "--output", "-")
+    ended = project.call(*arguments, stdin='{"text":"a"}\n', check=False)
+    assert ended.code == 3
+    assert "https://example.org/weights.bin" in ended.err
+    assert 'url("https://example.org/weights.bin"' in ended.err
+
+
+def test_a_predictor_with_a_server_of_its_own_works(project: Project) -> None:
+    command = (
+        "nc -l -p 8080 -e cat > /dev/null & sleep 0.5; cat {input} | nc -w 2 127.0.0.1 8080 > {output}; true"
+    )
+    write(project, predictors=f'"served": predictor("{command}", **TEXT),')
+    project.call("lock", "copier")
+    arguments = ("predict", "copier/served", "--input", "-", "--output", "-")
+    assert project.call(*arguments, stdin='{"text":"a"}\n').out == '{"text":"a"}\n'
+
+
+RECORDED_PREDICTOR = (
+    '"asks": predictor("wget -q -O {output} http://files.test/$(cat {input} | wc -l)", **TEXT, '
+    'network="recorded", examples=[({"text": "abc"}, {"text": "fresh"})]),'
+)
+
+
+def test_a_recorded_predictor(project: Project, net: Upstreams, site: FileSite, tmp_path: Path) -> None:
+    site.pages["/1"] = Page(b'{"text":"fresh"}\n')
+    write(project, predictors=RECORDED_PREDICTOR)
+    project.call("lock", "copier")
+    (key,) = exchanges(project)
+    assert key.startswith("predictor asks #")
+    site.pages["/1"] = Page(b'{"text":"newer"}\n')
+    assert "other bytes" in project.call("lock", "copier", "--check").out
+    net.stop()
+    again = elsewhere(project, tmp_path / "again")
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+    arguments = ("predict", "copier/asks", "--input", "-", "--output", "-")
+    assert again.call(*arguments, stdin='{"text":"abc"}\n').out == '{"text":"fresh"}\n'
+    other = again.call(*arguments, stdin='{"text":"a"}\n{"text":"b"}\n', check=False)
+    assert other.code == 3 and "http://files.test/2" in other.err
+    net.start()
+    project.call("lock", "copier", "--update", "predictor")
+    (pins,) = exchanges(project).values()
+    assert project.call(*arguments, stdin='{"text":"abc"}\n').out == '{"text":"newer"}\n'
+    assert [pin["name"] for pin in pins] == ["GET http://files.test/1"]
+
+
+def test_no_secret_is_kept(project: Project, net: Upstreams) -> None:
+    secrets = {name: f"{name}-5up3r-53cr3t" for name in ("netrc", "environment", "inline", "cookie", "token")}
+
+    def site(request: Request) -> Answer:
+        if request.path == "/login":
+            return Answer(b"in\n", headers={"Set-Cookie": f"session={secrets['cookie']}; Path=/"})
+        return Answer(b"given\n")
+
+    net.add("safe.test", site)
+    home = project.folder / "home"
+    home.mkdir()
+    (home / ".netrc").write_text(f"machine safe.test login me password {secrets['netrc']}\n")
+    environment = {**net.environment(), "HOME": str(home), "SERVICE_TOKEN": secrets["environment"]}
+    project = replace(project, environment=environment)
+    inline = base64.b64encode(f"me:{secrets['inline']}".encode()).decode()
+    gets = [
+        "wget -q -O /login http://safe.test/login",
+        f"wget -q -O /one http://me:{secrets['inline']}@safe.test/one",
+        f"wget -q -O /two --header 'Cookie: session={secrets['cookie']}' http://safe.test/two",
+        f"wget -q -O /three 'http://safe.test/three?access_token={secrets['token']}'",
+    ]
+    (project.recipe / "root" / "fetch").write_text("\n".join(["set -e", *gets, "rm /fetch"]) + "\n")
+    write(project, 'run("sh /fetch", network="recorded")')
+    project.call("lock", "copier")
+    shutil.rmtree(project.recipe / "root")
+    for folder in (project.store, project.recipe):
+        for path in folder.rglob("*"):
+            if not path.is_file() or path.is_symlink():
+                continue
+            body = path.read_bytes()
+            for name, secret in {**secrets, "basic": inline}.items():
+                # The recipe's own file names three of them: it is the user's, and was written by hand.
+                if secret.encode() in body:
+                    assert b"set -e\nwget" in body, f"{name} in {path}"
+
+
+def test_show_says_what_is_recorded(project: Project) -> None:
+    write(project, fetching("small", "large"))
+    project.call("lock", "copier")
+    assert "2 exchanges, 2.1 MB, with files.test" in project.call("show", "copier").out
