@@ -360,6 +360,10 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
         cause = inner
     if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
         verification = isinstance(cause, ssl.SSLCertVerificationError)
+        if getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
+            return UnreachableError(
+                f"{url}: no secure connection: {host} does not speak TLS there", final=True
+            )
         return UnreachableError(
             f"{url}: no secure connection: {getattr(cause, 'verify_message', '') or cause}",
             "SSL_CERT_FILE names the authorities to trust" if verification else "",

@@ -22,11 +22,8 @@ from reprobuild.errors import CheckFailedError, UpstreamError, UsageError
 from reprobuild.fetch.document import get
 from reprobuild.fetch.http import UnreachableError
 from reprobuild.fetch.registry_access import AuthorizedHttp, RegistryAccess
-from reprobuild.images.manifest import DOCKER_SCHEMA_1, INDEXES, LARGEST, MANIFESTS
+from reprobuild.images.manifest import LARGEST
 from reprobuild.settings import Settings
-
-ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *(f"{kind};q=0.1" for kind in DOCKER_SCHEMA_1)))
-"""Old ones too, so that they can be refused by name."""
 
 WRONG_SCHEME = 400
 """What servers with TLS answer to plain http."""
@@ -106,7 +103,7 @@ def get_manifest(
         if name in answered:
             continue  # with TLS or without, it is one server
         try:
-            document = get(endpoint.manifest(asked), http=http, limit=LARGEST, headers={"Accept": ACCEPT})
+            document = get(endpoint.manifest(asked), http=http, limit=LARGEST)
         except UpstreamError as error:
             failures.append(error)
             if not isinstance(error, UnreachableError) and getattr(error, "status", 0) != WRONG_SCHEME:

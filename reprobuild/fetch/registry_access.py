@@ -21,7 +21,10 @@ from reprobuild.fetch.credentials import basic_of, without_query
 from reprobuild.fetch.docker_credentials import Credentials, DockerCredentials
 from reprobuild.fetch.http import Http, Response
 from reprobuild.fetch.transfer import StatusError, refusal
+from reprobuild.images.manifest import DOCKER_SCHEMA_1, INDEXES, MANIFESTS
 
+ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *(f"{kind};q=0.1" for kind in DOCKER_SCHEMA_1)))
+"""Types of manifests; old ones too, so that they can be refused by name."""
 LARGEST_ANSWER = 1024 * 1024
 """Bytes of a token server's answer, or of what a registry says of an error."""
 CLIENT = "reprobuild"
@@ -160,9 +163,10 @@ class AuthorizedHttp:
         ``416`` is given back: the caller knows what it asked for. Raises UpstreamError.
         """
         authorization = self._access.known(url)
+        asked = {"Accept": ACCEPT, **(headers or {})} if "/manifests/" in url else dict(headers or {})
         for _ in range(2):
             proof = {"Authorization": authorization} if authorization else {}
-            with self._http.open(url, {**(headers or {}), **proof}) as response:
+            with self._http.open(url, {**asked, **proof}) as response:
                 if response.status != 401 or _base(response.url) != _base(url):
                     if response.status >= 400 and response.status != 416:
                         raise self._refusal(response, url)

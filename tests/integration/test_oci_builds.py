@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tarfile
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from tests.base_images import BaseImage, layer, layer_of_folder, write_layout
 from tests.projects import Project, require_sandbox
+from tests.require import program
 from tests.roots import busybox_root
+from tests.servers import REGISTRY_PASSWORD, docker_registry, run
 
 RECIPE = '''\
 """Built on a base image."""
@@ -101,7 +104,7 @@ def test_commands_see_the_world_of_the_base(project: Project) -> None:
     command = "tool > /made; echo $WORD $LANG $PWD $HOME >> /made; id -u >> /made; cat /made"
     project.call("lock", "based", "--set", f"command={command}")
     shown = project.call("run", "based", "--set", f"command={command}", "--", "cat", "/made")
-    assert shown.out == "tool\nbase C /srv /root\n0\n"
+    assert shown.out == "tool\nbase C /srv /\n0\n"
 
 
 def test_the_recipe_s_own_variables_win(project: Project) -> None:
@@ -150,3 +153,42 @@ def test_a_prediction_runs_in_the_world_of_the_base(project: Project) -> None:
     project.call("lock", "based")
     made = project.call("predict", "based", "--input", "-", "--output", "-", stdin='{"text": "x"}\n')
     assert json.loads(made.out)["text"] == "base /srv"
+
+
+def test_a_tag_that_moves_changes_nothing_until_it_is_asked_for(base: BaseImage, tmp_path: Path) -> None:
+    """Also: no password is left anywhere."""
+    require_sandbox(tmp_path / "try")
+    config = tmp_path / "docker"
+    config.mkdir()
+    with docker_registry(tmp_path, user="models") as address:
+        login = base64.b64encode(f"models:{REGISTRY_PASSWORD}".encode())
+        (config / "config.json").write_text(json.dumps({"auths": {address: {"auth": login.decode()}}}))
+        made = make_project(tmp_path / "project", f"{address}/base:1")
+        project = Project(made.folder, made.store, {"DOCKER_CONFIG": str(config)})
+        _push(write_layout(tmp_path / "one", base), address)
+        first = project.call("lock", "based", "--json").json
+        key = f"oci {address}/base:1 on linux/amd64"
+
+        other = BaseImage(
+            [*base.layers, layer({"srv/more": b""})], {**SAID, "Env": ["PATH=/bin", "WORD=new"]}
+        )
+        _push(write_layout(tmp_path / "two", other), address)
+        assert project.call("realize", "based", "--json").json["image_id"] == first["image_id"]
+        fresh = Project(made.folder, tmp_path / "fresh", project.environment)
+        assert fresh.call("realize", "based", "--json").json["image_id"] == first["image_id"]
+        assert key in project.call("lock", "based", "--check").out
+        assert project.call("run", "based", "--", "sh", "-c", "echo $WORD").out == "base\n"
+        project.call("lock", "based", "--update", "oci")
+        assert (
+            project.call("run", "based", "--", "sh", "-c", "echo $WORD; ls").out
+            == "new\nchanged\nkept\nmore\n"
+        )
+    secrets = (login, REGISTRY_PASSWORD.encode())
+    kept = [*made.folder.rglob("*"), *fresh.store.rglob("*")]
+    assert not [path for path in kept if path.is_file() and any(s in path.read_bytes() for s in secrets)]
+
+
+def _push(layout: Path, address: str) -> None:
+    creds = f"--dest-creds=models:{REGISTRY_PASSWORD}"
+    command = [str(program("skopeo")), "copy", "--insecure-policy", "--dest-tls-verify=false", creds]
+    run([*command, f"oci:{layout}", f"docker://{address}/base:1"])
