@@ -26,6 +26,7 @@ from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree, directory, file
 from tests.archives import tar
 from tests.golden import assert_golden
+from tests.projects import Project, require_sandbox
 from tests.sites.drive import HOSTS, QUOTA, DriveFile, DriveSite
 from tests.sites.files import FileSite, Page
 from tests.upstreams import Answer, Request, Site, Upstreams, moved, page, upstreams
@@ -287,3 +288,33 @@ def test_golden_placements(scene: Scene) -> None:
 def test_words_that_make_no_sense(make: Callable[[], Gdrive], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         make()
+
+
+RECIPE = f'''\
+"""Two files of Google Drive."""
+from reprobuild import gdrive, image, recipe
+
+@recipe(version="1.0")
+def drive():
+    return image(gdrive("{ID}", to="/models/"), gdrive("{ID}", to="/again", mode=0o755))
+'''
+
+
+def test_what_is_locked_is_built_from_an_empty_store_and_a_quota_is_said(scene: Scene) -> None:
+    folder = scene.folder / "project"
+    (folder / "recipes/drive").mkdir(parents=True)
+    (folder / "recipes/drive/recipe.py").write_text(RECIPE)
+    (folder / "reprobuild.toml").touch()
+    first = Project(folder, scene.folder / "one", scene.net.environment())
+    require_sandbox(first.store)
+    first.call("lock", "drive")
+    made = first.call("realize", "drive", "--json").json
+    second = Project(folder, scene.folder / "two", scene.net.environment())
+    again = second.call("realize", "drive", "--json").json
+    assert made["image_id"] == again["image_id"]
+    assert again["fetched_bytes"] == len(BODY)
+    scene.drive.files[ID].state = "quota"
+    third = Project(folder, scene.folder / "three", scene.net.environment())
+    ended = third.call("realize", "drive", check=False)
+    assert ended.code == 5
+    assert "recipes/drive/recipe.py:6: model.tar.gz: Google Drive: the file's quota is used up" in ended.err
