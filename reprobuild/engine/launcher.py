@@ -44,7 +44,15 @@ _PRELUDE = (
 
 _GUARD = """
 read -r monitor || exit 0
-read -r ended && exit 0
+read -r first
+[ "$first" != ended ] || exit 0
+if [ -n "$first" ]; then
+    read -r ended && exit 0
+    while read -r name outer inner others; do
+        [ "$name $inner" != "NSpid: 1" ] || kill -9 $first
+    done < /proc/$first/status
+    exit 0
+fi
 count=0
 while [ -e /proc/$monitor/task/$monitor/children ] && [ $count -lt 1000 ]; do
     read -r first others < /proc/$monitor/task/$monitor/children
@@ -53,9 +61,12 @@ while [ -e /proc/$monitor/task/$monitor/children ] && [ $count -lt 1000 ]; do
     sleep 0.01 || sleep 1
 done
 """
-"""Reads the number of bubblewrap's process, then a second line when all has ended. Where that line does
-not come, the caller is gone: it kills bubblewrap's child, which is the first process inside, once there
-is one; the kernel kills the others, and bubblewrap ends."""
+"""Reads the number of bubblewrap's process, then that of the first process inside once the caller knows it,
+then a line when all has ended. Where that line does not come, the caller is gone: it kills the first
+process inside, if that number is still the first one's of a namespace; the kernel kills the others.
+Where it was not told which that is, the command has not begun, since the guard holds the pipe that lets
+it begin open too: then it is bubblewrap's child, once there is one. (A command that has begun may end
+with bubblewrap and leave others running inside, before anybody could ask whose child they are: tried.)"""
 
 
 def can_guard() -> bool:
@@ -104,6 +115,7 @@ class Sandbox:
         stdout: int | None,
         descriptors: Sequence[int],
         status: int,
+        block: int,
         limits: str = "",
         terminal: bool = False,
     ) -> None:
@@ -111,6 +123,7 @@ class Sandbox:
 
         descriptors: what bubblewrap inherits. status: the end at which what bubblewrap says of itself
         is read; the guard holds it too, since bubblewrap dies half-way where nobody could read that.
+        block: the end that lets the command begin, or lets go of it; the guard holds that too.
         limits: words of ``sh`` that set some.
         """
         self._binary = binary
@@ -119,7 +132,7 @@ class Sandbox:
         self._options = options
         self._argv = argv
         self._stdin, self._stdout, self._descriptors = stdin, stdout, descriptors
-        self._status = status
+        self._status, self._block = status, block
         self._limits = limits
         self._terminal = terminal
         self._process: subprocess.Popen[bytes] | None = None
@@ -144,6 +157,13 @@ class Sandbox:
         """The process of bubblewrap, outside."""
         assert self._process is not None
         return self._process
+
+    def entrust(self, first: int) -> None:
+        """Tell the guard the number of the first process inside, before the command begins."""
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(b"%d\n" % first)
 
     def release(self) -> None:
         """Let guard and thread end, when everything inside has."""
@@ -186,7 +206,7 @@ class Sandbox:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(self._status,),
+                pass_fds=(self._status, self._block),
                 env=_ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,

@@ -206,6 +206,7 @@ class _Run:
                 stdout=None if terminal else printed_in.fileno(),
                 descriptors=[file.fileno() for file in (program, status_in, block_out)],
                 status=status.fileno(),
+                block=block.fileno(),
                 limits=self.memory.prelude if self.memory else "",
                 terminal=terminal,
             )
@@ -244,6 +245,7 @@ class _Run:
                     if self.init is not None and is_new:
                         poll.register(self.init, select.POLLIN)
                         open_files.add(self.init)
+                        sandbox.entrust(self.init_number)
                         self._begin(poll, block)
                 elif descriptor == self.init:
                     ended = True

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,27 +27,42 @@ from reprobuild.engine.protocol import Command
 from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
+from tests.gateways import AnsweringGateway
 from tests.sandboxes import become
 
 uid, home, marker = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 become(uid)
+gateway = AnsweringGateway() if sys.argv[4] else None
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-command = Command(("/bin/sh", "-c", f"(trap '' HUP TERM INT; sleep {marker}) & echo begun; sleep {marker}"))
+text = f"(trap '' HUP TERM INT; sleep {marker}) & {sys.argv[4]} echo begun; sleep {marker}"
+command = Command(("/bin/sh", "-c", text))
 print("starting", flush=True)
 try:
     SandboxEngine(home / "scratch", choose_owner()).run(
-        Checkout((home / "root",)), command, output=lambda line: print(line.decode(), end="", flush=True)
+        Checkout((home / "root",)),
+        command,
+        gateway=gateway,
+        output=lambda line: print(line.decode(), end="", flush=True),
     )
 except KeyboardInterrupt:
     sys.exit(130)
+finally:
+    assert gateway is None or gateway.closed == 1
 """
+
+ASKS = "wget -q -O /dev/null http://192.0.2.1/;"
 
 
 @contextmanager
-def caller(sandboxes: Sandboxes, marker: str, until: bytes = b"begun\n") -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process that runs a long command, and go on when it says so."""
+def caller(
+    sandboxes: Sandboxes, marker: str, until: bytes = b"begun\n", *, asks: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that runs a long command, and go on when it says so.
+
+    asks: what the command first asks of a gateway; without it there is no gateway.
+    """
     uid = 0 if sandboxes.identity == "root" else sandboxes.uid
-    argv = [sys.executable, "-c", CALLER, str(uid), str(sandboxes.home), marker]
+    argv = [sys.executable, "-c", CALLER, str(uid), str(sandboxes.home), marker, asks]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=PROJECT) as process:
         try:
             assert process.stdout is not None
@@ -76,6 +91,18 @@ def inside(marker: str) -> list[str]:
     return found
 
 
+def openers() -> list[str]:
+    """Give the processes that open a gateway's sockets, whosever they are: each lives for a moment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[1:5] == [b"-I", b"-S", b"-E", b"-c"] and b"network namespace" in words[5]:
+                    found.append(entry.name)
+    return found
+
+
 def wait_until(is_so: Callable[[], bool]) -> bool:
     """Give whether something comes to be so within a generous time."""
     deadline = time.monotonic() + 20
@@ -97,35 +124,44 @@ ORDERLY = {"interrupt": (signal.SIGINT, 130), "terminate": (signal.SIGTERM, 143)
 
 
 @pytest.mark.parametrize(("number", "code"), ORDERLY.values(), ids=ORDERLY)
-def test_an_orderly_end_leaves_nothing(sandboxes: Sandboxes, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize("asks", ["", ASKS], ids=["without a gateway", "with a gateway"])
+def test_an_orderly_end_leaves_nothing(
+    sandboxes: Sandboxes, number: signal.Signals, code: int, asks: str
+) -> None:
     marker = marker_of(1)
-    with caller(sandboxes, marker) as process:
+    with caller(sandboxes, marker, asks=asks) as process:
         process.send_signal(number)
         assert process.wait(20) == code
         assert inside(marker) == []
         assert os.listdir(sandboxes.home / "scratch") == []
 
 
-def test_a_kill_ends_everything_and_the_next_one_cleans_up(sandboxes: Sandboxes) -> None:
+@pytest.mark.parametrize("asks", ["", ASKS], ids=["without a gateway", "with a gateway"])
+def test_a_kill_ends_everything_and_the_next_one_cleans_up(sandboxes: Sandboxes, asks: str) -> None:
     marker = marker_of(2)
-    with caller(sandboxes, marker) as process:
+    with caller(sandboxes, marker, asks=asks) as process:
         process.kill()
         process.wait(20)
         assert wait_until(lambda: not inside(marker))
+        assert wait_until(lambda: not openers())
     assert os.listdir(sandboxes.home / "scratch")
     assert sandboxes.shell("true").result.exit_code == 0
     assert os.listdir(sandboxes.home / "scratch") == []
 
 
-@pytest.mark.parametrize("milliseconds", range(2, 34, 4))
-def test_a_kill_while_a_sandbox_is_being_made_ends_it_too(sandboxes: Sandboxes, milliseconds: int) -> None:
+@pytest.mark.parametrize("asks", ["", ASKS], ids=["without a gateway", "with a gateway"])
+@pytest.mark.parametrize("milliseconds", range(2, 38, 5))
+def test_a_kill_while_a_sandbox_is_being_made_ends_it_too(
+    sandboxes: Sandboxes, milliseconds: int, asks: str
+) -> None:
     marker = marker_of(1000 + milliseconds)
-    with caller(sandboxes, marker, until=b"starting\n") as process:
+    with caller(sandboxes, marker, until=b"starting\n", asks=asks) as process:
         time.sleep(milliseconds / 1000)
         process.kill()
         process.wait(20)
         time.sleep(0.5)  # what was forked and not yet started anew can't be told from the caller
         assert wait_until(lambda: not inside(marker))
+        assert wait_until(lambda: not openers())
     # What was forked and not yet started anew holds the lock of the killed for a moment.
     assert wait_until(lambda: not sandboxes.shell("true").result.exit_code and is_clean(sandboxes))
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
 
+from reprobuild.engine.protocol import Command
+from reprobuild.engine.sandbox import SandboxEngine
+from reprobuild.errors import EngineError, ReprobuildError
+from reprobuild.store.checkouts import Checkout
+from reprobuild.store.owner import choose_owner
+from tests.gateways import AnsweringGateway
 from tests.roots import give_to
 from tests.sandboxes import Sandboxes
 
@@ -91,6 +98,43 @@ def test_nothing_is_left_when_a_command_ends_by_its_time_limit(served: Sandboxes
     assert outcome.result.timed_out
     assert outcome.text == "gateway 1.2.3.4 80\n"
     assert os.listdir(served.home / "scratch") == []
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/there/is/none"], ids=["ends", "is not there"])
+def test_without_its_sockets_a_command_does_not_begin(
+    all_sandboxes: dict[str, Sandboxes], program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = all_sandboxes["root" if os.geteuid() == 0 else "user"]
+    monkeypatch.setattr(sys, "executable", program)
+    gateway = AnsweringGateway()
+    printed: list[bytes] = []
+    with pytest.raises(EngineError, match="gateway's sockets"):
+        SandboxEngine(own.home / "scratch", choose_owner()).run(
+            Checkout(own.lowers), Command(("/bin/echo", "begun")), gateway=gateway, output=printed.append
+        )
+    assert (printed, gateway.attended, gateway.closed) == ([], 0, 1)
+    assert os.listdir(own.home / "scratch") == []
+
+
+def test_a_gateway_is_closed_once_where_no_sandbox_can_be_made(all_sandboxes: dict[str, Sandboxes]) -> None:
+    own = all_sandboxes["root" if os.geteuid() == 0 else "user"]
+    gateway = AnsweringGateway()
+    engine = SandboxEngine(own.home / "scratch", choose_owner())
+    with pytest.raises(ReprobuildError):
+        engine.run(Checkout(own.lowers), Command(("/bin/true",), workdir="/no/such"), gateway=gateway)
+    with pytest.raises(ReprobuildError):
+        engine.run(Checkout(own.lowers), Command(("/bin/true",), devices=("gpu",)), gateway=gateway)
+    assert gateway.closed == 2
+
+
+def test_ports_beyond_reason_are_refused(all_sandboxes: dict[str, Sandboxes]) -> None:
+    own = all_sandboxes["root" if os.geteuid() == 0 else "user"]
+    engine = SandboxEngine(own.home / "scratch", choose_owner())
+    many = AnsweringGateway(ports=range(10_000, 10_121))
+    assert engine.run(Checkout(own.lowers), own.base, gateway=many).exit_code == 0
+    more = AnsweringGateway(ports=range(10_000, 10_122))
+    with pytest.raises(EngineError, match="124 ports"):
+        engine.run(Checkout(own.lowers), own.base, gateway=more)
 
 
 AUTHORITY = b"-----BEGIN CERTIFICATE-----\nQSBzdHJhbmdlcidz\n-----END CERTIFICATE-----\n"
