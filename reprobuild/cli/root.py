@@ -19,6 +19,7 @@ from reprobuild.cli.text import did_you_mean
 from reprobuild.errors import NotBuiltError, ReprobuildError, UsageError
 
 VERBS = {
+    "new": "start a recipe, or draft one from a Dockerfile",
     "list": "what recipes there are",
     "show": "one recipe: options, pins, predictors, realisations",
     "lock": "write pins and outputs; the only verb that asks upstream what is current",
@@ -36,7 +37,7 @@ VERBS = {
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "new", "publish", "pull", "load", "diff", "cache")
+LATER = ("init", "publish", "pull", "load", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"import": "import_", "list": "list_"}

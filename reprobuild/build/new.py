@@ -1,0 +1,200 @@
+"""Start a recipe: its folder, from a template or drafted from a Dockerfile.
+
+Knows nothing of what a person sees. Nothing that is there is ever written over.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprobuild.build.recipes import is_name
+from reprobuild.derivation.dockerfile.draft import ROOT, Draft, Finding, draft
+from reprobuild.derivation.dockerfile.patterns import Ignored, PatternError, ignore_patterns
+from reprobuild.derivation.folder import is_left_out
+from reprobuild.errors import OutsideError, UsageError
+
+LARGEST_LIST = 1024 * 1024
+"""Bytes of a list of requirements."""
+IGNORE = ".dockerignore"
+
+RECIPE = '''\
+"""{name}: reverses each text. Say here in a line what it is."""
+from reprobuild import apt, files, image, predictor, recipe
+
+
+@recipe(version="0.1")
+def {function}():
+    return image(
+        apt("bookworm", "python3"),
+        files("src/run.py", to="/app/run.py"),
+        workdir="/app",
+        predictors={{
+            "default": predictor(
+                "python3 run.py --input-file {{input}} --output-file {{output}}",
+                inputs={{"text": str}},
+                outputs={{"output": str}},
+                scope="item",
+                examples=[({{"text": "abc"}}, {{"output": "cba"}})],
+            ),
+        }},
+    )
+'''
+PROGRAM = '''\
+"""Read JSON Lines, write one line for each: here the text, reversed."""
+import argparse
+import json
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--input-file", required=True)
+parser.add_argument("--output-file", required=True)
+arguments = parser.parse_args()
+with open(arguments.input_file) as lines, open(arguments.output_file, "w") as out:
+    for line in lines:
+        print(json.dumps({"output": json.loads(line)["text"][::-1]}), file=out)
+'''
+TEST = '''\
+"""Tests of {name}: reprobuild test {name} runs them after the predictors' examples."""
+from reprobuild import load
+
+
+def test_one_prediction():
+    assert load("{name}").predict({example}) == {answer}
+'''
+README = """\
+# {name}
+
+Publication, repositories, licence, replication status: say here what a reader should know.
+
+## Usage
+
+    reprobuild lock {name}
+    reprobuild predict {name} --input in.jsonl --output out.jsonl
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A recipe's folder that was made."""
+
+    folder: Path
+    files: tuple[str, ...]
+    """Paths in it, sorted."""
+    findings: tuple[Finding, ...] = ()
+    """What a person should look at in the Dockerfile."""
+    is_whole: bool = False
+    """Whether the recipe takes the Dockerfile as it is."""
+
+
+def start(folder: Path, name: str) -> Started:
+    """Start a recipe that locks and predicts as it is. Raises UsageError, OutsideError."""
+    written = {
+        "recipe.py": RECIPE.format(name=name, function=_function(name)),
+        "src/run.py": PROGRAM,
+        f"tests/test_{_function(name)}.py": TEST.format(
+            name=name, example='{"text": "abc"}', answer='{"output": "cba"}'
+        ),
+        "README.md": README.format(name=name),
+    }
+    return _write(folder / name, written, {})
+
+
+def start_from_dockerfile(folder: Path, name: str, dockerfile: Path) -> Started:
+    """Draft a recipe from a Dockerfile; what it copies of its folder is copied to the recipe's ``src``.
+
+    Raises UsageError, OutsideError, and RecipeError, with the line, for a Dockerfile that cannot be read.
+    """
+    _function(name)
+    try:
+        text = dockerfile.read_bytes().decode()
+    except FileNotFoundError:
+        raise UsageError(f"there is no {dockerfile}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{dockerfile} cannot be read: {error}") from None
+    context = dockerfile.absolute().parent
+    here = list(_files(context, _ignored(context, dockerfile.name), context / name))
+    lists = {path: said for path in here if path.endswith(".txt") and (said := _list(context / path))}
+    made = draft(text, name, here, lists)
+    kept = [path for path in here if _is_copied(path, made.copies)]
+    if made.is_whole:
+        kept = sorted({*kept, *(path for path in (IGNORE,) if (context / path).is_file())})
+    written = {"recipe.py": made.recipe, "README.md": README.format(name=name)}
+    if made.is_whole:
+        written[f"{ROOT}/Dockerfile"] = text
+    copied = {f"{ROOT}/{path}": context / path for path in kept}
+    return _write(folder / name, written, copied, made)
+
+
+def _function(name: str) -> str:
+    function = name.replace("-", "_")
+    if not name or not is_name(name) or not function.isidentifier():
+        raise UsageError(
+            f"{name!r} is no name of a recipe", "letters, digits, - and _, a letter first: chen2020"
+        )
+    return function
+
+
+def _ignored(context: Path, name: str) -> Ignored:
+    for file in (f"{name}{IGNORE}", IGNORE):
+        try:
+            return Ignored(ignore_patterns((context / file).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, PatternError) as error:
+            raise UsageError(f"{context / file}: {error}") from None
+    return Ignored()
+
+
+def _files(context: Path, ignored: Ignored, new: Path) -> Iterator[str]:
+    """Give the paths of the files and links of a context, sorted within each folder."""
+    for above, folders, names in os.walk(context):
+        below = Path(above).relative_to(context)
+        links = [name for name in folders if os.path.islink(os.path.join(above, name))]
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_left_out(name) and name not in links and Path(above, name) != new
+        )
+        for name in sorted([*names, *links]):
+            path = (below / name).as_posix()
+            if not is_left_out(name) and not ignored(path):
+                yield path
+
+
+def _list(path: Path) -> str:
+    try:
+        if path.is_file() and path.stat().st_size <= LARGEST_LIST:
+            return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass
+    return ""
+
+
+def _is_copied(path: str, copies: Sequence[str]) -> bool:
+    return any(one == "." or path == one or path.startswith(one + "/") for one in copies)
+
+
+def _write(
+    folder: Path, written: dict[str, str], copied: dict[str, Path], made: Draft | None = None
+) -> Started:
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already", "choose another name, or remove it")
+    try:
+        folder.mkdir(parents=True)
+        for name, source in copied.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+        for name, text in written.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutsideError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+    files = tuple(sorted({*written, *copied}))
+    if made is None:
+        return Started(folder, files)
+    return Started(folder, files, made.findings, made.is_whole)

@@ -1,0 +1,407 @@
+"""A recipe drafted from a Dockerfile: fetches that can be declared become steps, the rest stays recorded.
+
+Knows nothing of files beside those it is given. What it cannot say as plain steps (several stages, mounts,
+another shell) it leaves to ``dockerfile(…)`` as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reprobuild.derivation.dockerfile import fetches
+from reprobuild.derivation.dockerfile.copying import is_address, words_of
+from reprobuild.derivation.dockerfile.expand import Rules, WordError, expand, names_in
+from reprobuild.derivation.dockerfile.expansion import dockerfile_steps
+from reprobuild.derivation.dockerfile.parser import Instruction, heredoc_of, parse
+from reprobuild.derivation.dockerfile.patterns import GLOB, cleaned, glob
+from reprobuild.derivation.dockerfile.settings import setting_words
+from reprobuild.derivation.dockerfile.shell import Part, hidden_failures, is_row, parts
+from reprobuild.derivation.dockerfile.stages import argument_words, find_stages
+from reprobuild.derivation.predictors import Json
+from reprobuild.derivation.stated import PATH
+
+ROOT = "src"
+"""The folder of the recipe that gets the Dockerfile's context."""
+SUITES = ("buster", "bullseye", "bookworm", "trixie")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a person should look at: a line of the Dockerfile, and what about it."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A recipe's text with what is to be said of it."""
+
+    recipe: str
+    findings: tuple[Finding, ...]
+    copies: tuple[str, ...]
+    """Paths of the context that the recipe reads; ``.`` for all of it."""
+    is_whole: bool = False
+    """Whether the recipe takes the Dockerfile as it is."""
+
+
+def draft(text: str, name: str, context: Sequence[str], read: Mapping[str, str] | None = None) -> Draft:
+    """Draft the recipe ``name`` from a Dockerfile's text.
+
+    ``context``: the paths of the files beside it; ``read``: the texts of those that may be lists of Python
+    requirements. Raises RecipeError, with the line, for a Dockerfile that cannot be read.
+    """
+    parsed = parse(text, "Dockerfile")
+    stages = find_stages(parsed, {})
+    dockerfile_steps(text, "Dockerfile", args={})  # what makes no sense is said before anything is made of it
+    found = [
+        Finding(one.where.line, said) for one in parsed.instructions for said in _hidden(one, parsed.escape)
+    ]
+    why = _needs_the_whole(parsed.instructions, len(stages.all))
+    if why is not None:
+        found.append(why)
+        recipe = _recipe(name, ['dockerfile("src/Dockerfile")'], {}, "", _start(parsed.instructions))
+        return Draft(recipe, tuple(sorted(found, key=_line)), (".",), True)
+    writer = _Writer(Rules(parsed.escape), stages.arguments, context, read or {})
+    base = stages.all[0]
+    if base.reference:
+        writer.base(base.reference)
+    for one in base.body:
+        writer.add(one)
+    recipe = _recipe(name, writer.steps, writer.env, writer.workdir, _start(parsed.instructions))
+    findings = sorted([*found, *writer.findings], key=_line)
+    return Draft(recipe, tuple(findings), tuple(dict.fromkeys(writer.copies)))
+
+
+def q(value: Json) -> str:
+    """Give a text, or a list or mapping of texts, as Python writes it, in double quotes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _line(one: Finding) -> int:
+    return one.line
+
+
+def _hidden(one: Instruction, escape: str) -> list[str]:
+    if one.word != "RUN" or one.array is not None:
+        return []
+    text = "\n".join(found.content for found in one.heredocs) if one.heredocs else one.rest
+    return hidden_failures(text)
+
+
+def _needs_the_whole(instructions: Sequence[Instruction], stages: int) -> Finding | None:
+    """Say what in a Dockerfile plain steps cannot say."""
+    if stages > 1:
+        second = [one for one in instructions if one.word == "FROM"][1]
+        return Finding(second.where.line, "several stages: the recipe takes the Dockerfile as it is")
+    for one in instructions:
+        flags = {name for name, _ in one.flags}
+        if one.word == "SHELL" or (one.word == "RUN" and flags & {"mount", "security"}) or one.heredocs:
+            return Finding(
+                one.where.line, f"{one.word} as it is here has no plain step: the recipe takes the Dockerfile"
+            )
+        if one.word in ("COPY", "ADD") and flags - {"chmod"}:
+            named = " ".join(f"--{flag}" for flag in sorted(flags - {"chmod"}))
+            return Finding(one.where.line, f"{named} has no plain step: the recipe takes the Dockerfile")
+    return None
+
+
+def _start(instructions: Sequence[Instruction]) -> str:
+    """Give what the image starts with, as the Dockerfile says it."""
+    said = [one for one in instructions if one.word in ("CMD", "ENTRYPOINT")]
+    return "; ".join(f"{one.word} {' '.join(one.rest.split())}" for one in said)
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes steps, one instruction after another."""
+
+    rules: Rules
+    arguments: Mapping[str, str]
+    context: Sequence[str]
+    read: Mapping[str, str]
+    steps: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
+    workdir: str = ""
+    suite: str = ""
+    placed: dict[str, str] = field(default_factory=dict)
+    """Path in the image → path in the context, of files that were copied."""
+
+    def base(self, reference: str) -> None:
+        """Begin with a base image."""
+        self.steps.append(f"oci({q(reference)})")
+        self.suite = next((suite for suite in SUITES if re.search(rf"[:-]{suite}\b", reference)), "")
+
+    def note(self, one: Instruction, text: str) -> None:
+        self.findings.append(Finding(one.where.line, text))
+
+    def value(self, word: str, one: Instruction) -> str:
+        """Expand a word; what only the base image knows is empty, and said."""
+        try:
+            for name in sorted(names_in(word, self.rules) - self.known.keys()):
+                self.note(one, f"${name} is not known here and taken as empty")
+            return expand(word, self.known, self.rules)
+        except WordError as error:
+            raise one.error(str(error)) from None
+
+    def add(self, one: Instruction) -> None:
+        """Write what an instruction comes to."""
+        if one.word == "RUN":
+            self._run(one)
+        elif one.word in ("COPY", "ADD"):
+            self._copy(one)
+        elif one.word in ("ENV", "ARG"):
+            self._variables(one)
+        elif one.word == "WORKDIR":
+            path = posixpath.normpath(posixpath.join(self.workdir or "/", self.value(one.rest, one)))
+            self.workdir = path
+            self.steps.append(f"run({q(f'mkdir -p {shlex.quote(path)}')})")
+        elif one.word == "USER":
+            self.note(one, "USER is left out: commands of a recipe run as root, who has power over nothing")
+        elif one.word not in ("CMD", "ENTRYPOINT"):
+            self.note(one, f"{one.word} is left out: it changes no file")
+
+    def _variables(self, one: Instruction) -> None:
+        if one.word == "ARG":
+            for name, default in argument_words(one, self.rules.escape):
+                if default is not None:
+                    self.known[name] = self.value(default, one)
+                elif name in self.arguments:
+                    self.known[name] = self.arguments[name]
+            return
+        values = setting_words(one, self.rules.escape)
+        said = {name: self.value(word, one) for name, word in zip(values[::2], values[1::2], strict=True)}
+        if "PATH" in said:
+            self.note(one, "PATH is written out here: see that it fits the base image's")
+        self.env |= said
+        self.known |= said
+
+    # COPY and ADD.
+
+    def _copy(self, one: Instruction) -> None:
+        *sources, to = words_of(one, self.rules.escape)
+        target = posixpath.join(self.workdir or "/", self.value(to, one))
+        if to in (".", "./") or to.endswith("/.") or (len(sources) > 1 and not target.endswith("/")):
+            target = posixpath.normpath(target) + "/"
+        mode = dict(one.flags).get("chmod", "")
+        more = f", mode=0o{int(mode, 8):o}" if re.fullmatch("[0-7]{3,4}", mode) else ""
+        for word in sources:
+            source = self.value(word, one)
+            if is_address(source):
+                self.steps.append(f"url({q(source)}, to={q(target)}, mode=0o600)")
+                continue
+            for path in self._matches(cleaned(source)):
+                self._place(one, path, target, more)
+
+    def _matches(self, pattern: str) -> list[str]:
+        if not GLOB.search(pattern):
+            return [pattern]
+        parts = pattern.split("/")
+        cut = {"/".join(path.split("/")[: len(parts)]) for path in self.context}
+        return sorted(
+            path
+            for path in cut
+            if len(path.split("/")) == len(parts)
+            and all(glob(a).fullmatch(b) for a, b in zip(parts, path.split("/"), strict=True))
+        )
+
+    def _place(self, one: Instruction, path: str, target: str, more: str) -> None:
+        self.copies.append(path or ".")
+        inside = f"{ROOT}/{path}".rstrip("/")
+        is_folder = path not in self.context
+        if one.word == "ADD" and re.search(r"\.(tar(\.\w+)?|t[gbx]z2?)$", path):
+            self.steps.append(f"url({q(f'file:{inside}')}, to={q(target)}, unpack=True)")
+            return
+        if is_folder:
+            self.steps.append(f"files({q(inside)}, to={q(target.rstrip('/') or '/')})")
+        else:
+            self.steps.append(f"files({q(inside)}, to={q(target)}{more})")
+        for name in self.context if is_folder else (path,):
+            if not is_folder:
+                where = target + posixpath.basename(name) if target.endswith("/") else target
+                self.placed[where] = name
+            elif not path or name.startswith(path + "/"):
+                self.placed[posixpath.join(target, name[len(path) :].lstrip("/"))] = name
+
+    # RUN: what can be declared, between what is recorded.
+
+    def _run(self, one: Instruction) -> None:
+        if one.array is not None or not is_row(one.rest) or heredoc_of(one.rest) is not None:
+            command: str | list[str] = list(one.array) if one.array is not None else one.rest
+            self._recorded(one, [command] if isinstance(command, list) else [Part("", command)], "")
+            return
+        folder = self.workdir or "/"
+        begun = folder
+        waiting: list[Part] = []
+        row = parts(one.rest)
+        at = 0
+        while at < len(row):
+            words = fetches.words(self._plain(row[at].text))
+            if words and words[0] == "cd" and len(words) == 2:
+                folder = posixpath.normpath(posixpath.join(folder, words[1]))
+                waiting.append(row[at])
+                at += 1
+                continue
+            taken, step = self._declared(one, row, at, folder) if words else (0, "")
+            if not taken:
+                waiting.append(row[at])
+                at += 1
+                continue
+            if step:
+                self._recorded(one, waiting, begun)
+                waiting, begun = [], folder
+                self.steps.append(step)
+            for part in row[at : at + taken]:
+                if part.text.startswith("cd "):
+                    folder = begun = posixpath.normpath(posixpath.join(folder, part.text[3:].strip()))
+            at += taken
+        self._recorded(one, waiting, begun)
+
+    def _plain(self, text: str) -> str:
+        """Replace the variables of a command that the Dockerfile itself tells."""
+
+        def value(found: re.Match[str]) -> str:
+            name = found[1] or found[2]
+            known = self.known.get(name)
+            return known if known is not None and re.fullmatch(r"[\w./:@%+,=-]*", known) else found[0]
+
+        return re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, text)
+
+    def _declared(self, one: Instruction, row: Sequence[Part], at: int, folder: str) -> tuple[int, str]:
+        """Give how many commands of a row a step says, and the step; none and nothing for what none says."""
+        commands = [fetches.words(self._plain(part.text)) or [""] for part in row[at:]]
+        first = commands[0]
+        if (got := fetches.download(first, folder)) is not None:
+            return self._archive(got, commands, folder) or (1, f"url({q(got[0])}, to={q(got[1])})")
+        if (drive := fetches.drive_file(first, folder)) is not None:
+            return 1, f"gdrive({q(drive[0])}, to={q(drive[1])})"
+        if (cloned := fetches.clone(first, folder)) is not None:
+            return self._clone(one, cloned, commands, folder)
+        if (wanted := fetches.pip_install(first)) is not None:
+            return self._pip(one, *wanted, folder)
+        if fetches.apt_install(first) is not None:
+            return self._apt(commands)
+        return 0, ""
+
+    def _archive(
+        self, got: tuple[str, str], commands: Sequence[list[str]], folder: str
+    ) -> tuple[int, str] | None:
+        """Give the step of a download that is unpacked and removed at once."""
+        if len(commands) < 3:
+            return None
+        unpacked = fetches.untar(commands[1], folder)
+        removed = [
+            posixpath.normpath(posixpath.join(folder, path)) for path in commands[2][1:] if path != "-f"
+        ]
+        if unpacked is None or unpacked[0] != got[1] or commands[2][0] != "rm" or removed != [got[1]]:
+            return None
+        strip = f", strip={unpacked[2]}" if unpacked[2] else ""
+        return 3, f"url({q(got[0])}, to={q(unpacked[1])}, unpack=True{strip})"
+
+    def _clone(
+        self, one: Instruction, cloned: tuple[str, str], commands: Sequence[list[str]], folder: str
+    ) -> tuple[int, str]:
+        address, to = cloned
+        for count, command in enumerate(commands[1:3], start=2):
+            if command[0] == "cd" and len(command) == 2:
+                folder = posixpath.normpath(posixpath.join(folder, command[1]))
+                continue
+            found = fetches.checkout(command, folder)
+            if found is not None and found[0] == to:
+                return count, f"git({q(address)}, {q(found[1])}, to={q(to)})"
+            break
+        self.note(one, f"git clone {address} names no commit: what there is when it is locked is recorded")
+        return 0, ""
+
+    def _pip(
+        self, one: Instruction, requirements: list[str], files: list[str], folder: str
+    ) -> tuple[int, str]:
+        wanted = list(requirements)
+        for name in files:
+            path = self.placed.get(posixpath.normpath(posixpath.join(folder, name)), "")
+            text = self.read.get(path)
+            if text is None:
+                return 0, ""
+            lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+            wanted += [line for line in lines if line and not line.startswith("#")]
+        loose = [line for line in wanted if not fetches.is_pinned(line)]
+        if loose:
+            self.note(
+                one, f"pip installs {loose[0]} in no fixed version: what comes when it is locked is recorded"
+            )
+            return 0, ""
+        return 1, f"wheels({', '.join(map(q, wanted))})"
+
+    def _apt(self, commands: Sequence[list[str]]) -> tuple[int, str]:
+        if not self.suite:
+            return 0, ""
+        count, wanted = 0, []
+        for command in commands:
+            found = fetches.apt_install(command)
+            if found is None:
+                break
+            wanted += found
+            count += 1
+        if not wanted:
+            return 0, ""
+        return count, f"apt({q(self.suite)}, {', '.join(map(q, wanted))}, configure=True)"
+
+    def _recorded(self, one: Instruction, commands: Sequence[Part | list[str]], folder: str) -> None:
+        """Write what stays a command; one that does nothing but go somewhere is none."""
+        if not commands:
+            return
+        if isinstance(commands[0], list):
+            shown = q(commands[0])
+        else:
+            texts = [part for part in commands if isinstance(part, Part)]
+            if all(part.text.startswith("cd ") for part in texts):
+                return
+            text = " && ".join(part.text for part in texts)
+            assigned = [name for name in sorted(self.known) if re.search(rf"\$\{{?{name}\b", text)]
+            hidden = {name: self.known[name] for name in assigned if name not in self.env and name != "PATH"}
+            shown = q(text) + (f", env={q(hidden)}" if hidden else "")
+        where = f", workdir={q(folder)}" if folder not in ("", "/") else ""
+        if dict(one.flags).get("network") == "none":
+            self.steps.append(f"run({shown}{where})")
+        else:
+            self.steps.append(f'run({shown}, network="recorded"{where})')
+
+
+def _recipe(name: str, steps: Sequence[str], env: Mapping[str, str], workdir: str, start: str) -> str:
+    words = sorted({step.partition("(")[0] for step in steps} | {"image", "predictor", "recipe"})
+    lines = "\n".join(f"        {step}," for step in steps)
+    more = f"        env={q(dict(env))},\n" if env else ""
+    more += f"        workdir={q(workdir)},\n" if workdir else ""
+    said = f"        # The Dockerfile's own: {start}\n" if start else ""
+    function = name.replace("-", "_")
+    head = textwrap.dedent(f'''\
+        """{name}: drafted from a Dockerfile. Say here in a line what it is."""
+        from reprobuild import {", ".join(words)}
+
+
+        @recipe(version="0.1")
+        def {function}():
+            return image(
+        ''')
+    return (
+        f"{head}{lines}\n{more}{said}"
+        "        predictors={\n"
+        '            "default": predictor(\n'
+        "                # Write here what reads JSON Lines and writes one line for each.\n"
+        '                "cp {input} {output}",\n'
+        '                inputs={"text": str},\n'
+        '                outputs={"text": str},\n'
+        '                examples=[({"text": "abc"}, {"text": "abc"})],\n'
+        "            ),\n"
+        "        },\n"
+        "    )\n"
+    )

@@ -1,0 +1,67 @@
+"""``reprobuild new``: recipes that are there and work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project
+
+DOCKERFILE = """\
+FROM debian:bookworm
+RUN wget https://example.org/x; make || true
+COPY . /app
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "reprobuild.toml").write_text("")
+    return Project(tmp_path, tmp_path / "store")
+
+
+def test_a_recipe_is_started(project: Project) -> None:
+    said = project.call("new", "mine").out
+    assert "next: reprobuild lock mine" in said
+    assert project.call("show", "mine", "--json").json["version"] == "0.1"
+    again = project.call("new", "mine", check=False)
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_a_project_begins_where_there_is_none(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    Project(here, tmp_path / "store").call("new", "mine")
+    assert (here / "reprobuild.toml").exists()
+    assert (here / "recipes" / "mine" / "recipe.py").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "1x", "a b", ""])
+def test_what_is_no_name_is_refused(name: str, project: Project) -> None:
+    assert project.call("new", name, check=False).code == 2
+
+
+def test_a_draft_has_what_it_copies_and_says_what_to_look_at(project: Project) -> None:
+    context = project.folder / "old"
+    (context / "lib").mkdir(parents=True)
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    (context / "lib" / "a.py").write_text("1")
+    (context / "big.bin").write_text("2")
+    (context / ".dockerignore").write_text("*.bin\n")
+    said = project.call("new", "mine", "--from-dockerfile", "old/Dockerfile").out
+    assert "line 2: ; goes on after a failure of: wget https://example.org/x" in said
+    assert "line 2: || true hides a failure of: make" in said
+    made = project.folder / "recipes" / "mine"
+    assert (made / "src" / "lib" / "a.py").read_text() == "1"
+    assert not (made / "src" / "big.bin").exists()
+    project.call("show", "mine")
+
+
+@pytest.mark.parametrize("text", ["", "FROM", "FROM a\nFOO b", "\0"])
+def test_a_dockerfile_that_is_none_is_said_with_its_line(text: str, project: Project) -> None:
+    (project.folder / "Dockerfile").write_text(text)
+    ended = project.call("new", "mine", "--from-dockerfile", "Dockerfile", check=False)
+    assert (ended.code, ended.err.startswith("error: Dockerfile")) == (2, True)
+    assert not (project.folder / "recipes").exists()
