@@ -158,7 +158,7 @@ class Sandboxes:
         ]
         capture_made.bodies = {path: base64.b64decode(body) for path, body in answer["bodies"].items()}
         values = answer["result"]
-        result = Result(**{**values, "tail": tuple(values["tail"]), "refused": tuple(values["refused"])})
+        result = Result(**{**values, "tail": tuple(values["tail"])})
         arrived = [(protocol, address, port, by) for protocol, address, port, by in answer["arrived"]]
         return Outcome(result, capture_made, base64.b64decode(answer["printed"]), arrived)
 

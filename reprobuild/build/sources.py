@@ -19,6 +19,7 @@ from reprobuild.derivation.lockfile import LockError
 from reprobuild.digest import Digest
 from reprobuild.errors import OutsideError, UsageError
 from reprobuild.store.disk import trouble
+from reprobuild.store.realisations import bodies_of_listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ def export_sources(project: Project, derived: Derived, to: Path) -> dict[Digest,
         fetch(project, missing_downloads(project, one, derived.folder))
     fetch(project, missing_exchanges(project, derived))
     pinned = {pin.sha256: pin.size for pin in derived.pins}
+    blobs = project.store.blobs
+    for one in derived.steps:
+        # What pins a tree needs the bodies that its listing names too.
+        for pin in one.pins if one.step.pins_trees else ():
+            bodies = map(Digest.trusted, bodies_of_listing(blobs.read(pin.sha256)))
+            pinned |= {digest: blobs.size(digest) for digest in bodies}
     try:
         to.mkdir(parents=True, exist_ok=True)
         for digest in sorted(pinned):

@@ -91,9 +91,6 @@ class Result(Value):
     out_of_memory: bool = False
     tail: tuple[str, ...] = ()
     """The last lines it printed, standard output and error together, at most 100."""
-    refused: tuple[str, ...] = ()
-    """What it tried to reach on the network, as far as its output shows: URLs and hosts, or, where none
-    are named, the lines that show it."""
 
 
 class Door(Value):

@@ -35,7 +35,6 @@ from reprobuild.engine.protocol import (
     Result,
     environment,
 )
-from reprobuild.engine.refusals import Refusals
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError, NotBuiltError
 from reprobuild.store.scratch import Scratch, reap
@@ -165,8 +164,7 @@ class _Run:
         self.command = command
         self.gateway = gateway
         self.owner = owner
-        self.refusals = Refusals()
-        self.lines = Lines(self.refusals.look_at, *([output] if output else []))
+        self.lines = Lines(*([output] if output else []))
         self.exit_code: int | None = None
         self.init: int | None = None
         self.said = b""
@@ -354,7 +352,6 @@ class _Run:
             timed_out=self.timed_out,
             out_of_memory=self.memory is not None and self.memory.was_exceeded(exit_code, tail),
             tail=tail,
-            refused=self.refusals.found(),
         )
 
     def _explain(self, returned: int) -> int:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,50 +366,6 @@ def test_an_output_does_not_write_through_a_link_of_the_host(sandboxes: Sandboxe
     with pytest.raises((OSError, AssertionError), match="a"):
         sandboxes.shell("echo x > /out/a", outputs={"/out": to})
     assert precious.read_text() == "precious"
-
-
-# The network.
-
-REACHING = {
-    "a name": ("wget -q http://data.example/x", "data.example"),
-    "an address": ("wget -q http://192.0.2.7/x", "192.0.2.7"),
-}
-
-
-@pytest.mark.parametrize(("text", "address"), REACHING.values(), ids=REACHING)
-def test_reaching_for_the_network_is_told(sandboxes: Sandboxes, text: str, address: str) -> None:
-    result = sandboxes.shell(text).result
-    assert result.exit_code != 0
-    assert len(result.refused) == 1
-    assert address in result.refused[0]
-
-
-HOST_PROGRAMS = {
-    "curl": (("curl", "-sS", "https://data.example/x"), "data.example"),
-    "curl, address": (("curl", "-sS", "http://192.0.2.7/x"), "192.0.2.7"),
-    "wget": (("wget", "-O", "-", "https://data.example/x"), "data.example"),
-    "git": (("git", "clone", "https://data.example/x"), "https://data.example/x/"),
-    "python3": (
-        ("python3", "-c", "import urllib.request as r; r.urlopen('https://data.example/')"),
-        "name resolution",
-    ),
-    "perl": (
-        ("perl", "-MIO::Socket::INET", "-e", "IO::Socket::INET->new('192.0.2.7:80') or die $!"),
-        "unreachable",
-    ),
-}
-
-
-@pytest.mark.parametrize(("argv", "told"), HOST_PROGRAMS.values(), ids=HOST_PROGRAMS)
-def test_the_words_of_real_programs_are_understood(
-    sandboxes: Sandboxes, argv: tuple[str, ...], told: str
-) -> None:
-    require(argv[0], "" if Path("/usr/bin", argv[0]).exists() else f"{argv[0]} is not installed")
-    places = [Path(place) for place in ("/usr", "/lib", "/lib64") if Path(place).exists()]
-    bare = replace(sandboxes, lowers=())
-    outcome = bare.run(Command(argv, inputs={str(place): place for place in places}, timeout=60))
-    assert outcome.result.exit_code not in (0, 127), outcome.text
-    assert any(told in refused for refused in outcome.result.refused), outcome.text
 
 
 # What is asked too much.
