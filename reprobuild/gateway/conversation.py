@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from http import HTTPStatus
 from typing import Protocol
@@ -19,7 +18,7 @@ import h11
 
 from reprobuild.gateway import refusal, urls
 from reprobuild.gateway.headers import shown_name
-from reprobuild.gateway.message import Answer, FilePart, Request, text
+from reprobuild.gateway.message import Answer, FilePart, Request, Stream, text
 from reprobuild.gateway.spool import Spool
 
 BLOCK = 256 * 1024
@@ -28,6 +27,8 @@ LONGEST_HEAD = 128 * 1024
 MOST_DRAINED = 4 * 1024 * 1024
 """Bytes of a body that are read and dropped after a refusal, so that the client gets to read it."""
 DRAIN_SECONDS = 2.0
+LARGE = 1024 * 1024 * 1024
+"""Bytes from which on a body that its client has left is not taken to its end."""
 HARMLESS_UPGRADES = frozenset({"h2c"})
 """Changes of protocol that a client offers and can do without (RFC 9110, 7.8)."""
 
@@ -195,22 +196,30 @@ class Conversation:
             if isinstance(answer.body, bytes):
                 body = answer.body if has_body else b""
                 self._write(head + (self._http.send(h11.Data(data=body)) or b"" if body else b""))
-            else:
+            elif isinstance(answer.body, FilePart):
                 self._write(head)
-                if isinstance(answer.body, FilePart):
-                    if has_body:
-                        self._send_file(answer.body)
-                else:
-                    self._send_stream(answer.body, has_body)
+                if has_body:
+                    self._send_file(answer.body)
+            else:
+                self._send_stream(head, answer, has_body)
         finally:
             if isinstance(answer.body, FilePart):
                 answer.body.file.close()
+            elif isinstance(answer.body, Stream):
+                answer.body.close()
         self._write(self._http.send(h11.EndOfMessage()))
 
-    def _send_stream(self, body: Iterator[bytes], has_body: bool) -> None:
-        """Pass a body on while it comes. Where the client goes away the body is still taken to its end."""
+    def _send_stream(self, head: bytes, answer: Answer, has_body: bool) -> None:
+        """Pass a body on while it comes; one that its client has left is taken to its end unless it is large."""
+        assert isinstance(answer.body, Stream)
         gone: OSError | None = None
-        for block in body:
+        try:
+            self._write(head)
+        except OSError as error:
+            gone = error
+        for block in answer.body:
+            if gone is not None and (answer.length or 0) >= LARGE:
+                break
             if not block or not has_body or gone is not None:
                 continue
             try:

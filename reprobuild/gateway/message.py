@@ -6,6 +6,7 @@ Knows nothing of sockets, nor of how HTTP is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -77,6 +78,25 @@ class FilePart:
     size: int
 
 
+class Stream:
+    """A body that still comes; whoever sends it closes it, also where it was never begun."""
+
+    def __init__(self, blocks: Iterator[bytes], held: ExitStack) -> None:
+        """``held``: what is open for as long as the blocks come."""
+        self._blocks = blocks
+        self._held = held
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._blocks
+
+    def close(self) -> None:
+        """Let everything go."""
+        close = getattr(self._blocks, "close", None)
+        if close is not None:
+            close()
+        self._held.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a client gets."""
@@ -84,9 +104,9 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     """Names in lower case; no Content-Length but for HEAD."""
-    body: bytes | FilePart | Iterator[bytes] = b""
+    body: bytes | FilePart | Stream = b""
     length: int | None = None
-    """Bytes of a body that is an iterator, where known beforehand."""
+    """Bytes of a body that still comes, where known beforehand."""
 
 
 def text(status: int, sentence: str) -> Answer:

@@ -10,6 +10,7 @@ has all it wanted has it recorded.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,11 +25,16 @@ from reprobuild.fetch.reach import NotPublicError
 from reprobuild.gateway import headers, ranges, urls
 from reprobuild.gateway.behind import Behind
 from reprobuild.gateway.cookies import Cookies
-from reprobuild.gateway.message import Answer, Request, of_exchange, text
+from reprobuild.gateway.message import Answer, Request, Stream, of_exchange, text
 from reprobuild.gateway.replay import Replay
 from reprobuild.store.transaction import Transaction
 
+FIRST_BLOCK = 16 * 1024
 BLOCK = 256 * 1024
+"""Bytes that are read at a time, at first and at most."""
+QUICK_SECONDS = 0.5
+RANGE_SECONDS = 20.0
+"""How long a range waits for the whole body that another client fetches."""
 LARGE = 1024 * 1024 * 1024
 """Bytes of a body from which on a range of less than half of it is recorded as that range alone."""
 WORTH_TELLING = 1024 * 1024
@@ -141,7 +147,8 @@ class Record:
         with self._lock:
             lock = self._ranges.setdefault((request.shown, str(request.selection())), threading.Lock())
         with ExitStack() as stack:
-            stack.enter_context(lock)
+            if lock.acquire(timeout=RANGE_SECONDS):  # the other client may have stopped reading
+                stack.callback(lock.release)
             whole = self._recorded(request)
             if whole is not None:
                 return of_exchange(whole, request, self._group.open(whole.sha256))
@@ -193,17 +200,16 @@ class Record:
         self, draft: _Draft, response: Response, wanted: ranges.Range | None, stack: ExitStack
     ) -> Answer:
         length = None if draft.request.method == "HEAD" else response.length
-        if wanted is None:
-            return Answer(draft.status, draft.headers, self._stream(draft, response, stack), length)
-        if length is None:
-            # How much there is shows at the end only: the client gets the whole, as servers may do.
-            return Answer(200, draft.headers, self._stream(draft, response, stack), None)
+        blocks = self._stream(draft, response, stack)
+        if wanted is None or length is None:
+            # Where the length is not known, a range cannot be: the client gets the whole, as servers may do.
+            return Answer(draft.status, draft.headers, Stream(blocks, stack), length)
         found = {
             **draft.headers,
             "accept-ranges": draft.headers.get("accept-ranges", "bytes"),
             "content-range": f"bytes {wanted.start}-{wanted.end - 1}/{length}",
         }
-        return Answer(206, found, _cut(self._stream(draft, response, stack), wanted), wanted.size)
+        return Answer(206, found, Stream(_cut(blocks, wanted), stack), wanted.size)
 
     def _ask(
         self, stack: ExitStack, request: Request, asked_range: str = ""
@@ -280,7 +286,7 @@ class Record:
             if told:
                 self._tell(FetchStarted(name, response.length))
             try:
-                while block := response.read(BLOCK):
+                for block in _blocks(response):
                     behind.write(block)
                     if before:
                         yield before
@@ -288,6 +294,9 @@ class Record:
                 behind.finish()
             except ReprobuildError as error:
                 self._note(f"{draft.request.method}: the body did not come whole: {error.message}")
+                raise
+            except GeneratorExit:
+                self._note(f"{draft.request.method} {name}: not recorded: the command left before its end")
                 raise
             size = writer.size
             exchange = Exchange(
@@ -314,6 +323,17 @@ class Record:
         if noted.pop("cookies", False) and first != draft.status:
             noted["credentials"] = True
         return noted
+
+
+def _blocks(response: Response) -> Iterator[bytes]:
+    """Read a body in blocks that take no long time each: clients give up on a silent server."""
+    size = FIRST_BLOCK
+    started = time.monotonic()
+    while block := response.read(size):
+        now = time.monotonic()
+        yield block
+        size = min(2 * size, BLOCK) if now - started < QUICK_SECONDS else max(size // 2, FIRST_BLOCK)
+        started = time.monotonic()
 
 
 def _cut(stream: Iterator[bytes], wanted: ranges.Range) -> Iterator[bytes]:

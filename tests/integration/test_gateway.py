@@ -427,6 +427,21 @@ def test_a_client_that_goes_early_has_the_whole_recorded(scene: Scene) -> None:
     assert [(pin.size, pin.sha256) for pin in gate.pins] == [(len(large), Digest.of(large))]
 
 
+def test_a_large_body_that_its_client_leaves_is_let_go_and_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reprobuild.gateway.conversation.LARGE", 1_000_000)
+    scene.net.add("files.test", FileSite({"/a": Page(BODY * 20)}))
+    gate = scene.recording()
+    with opened(gate, scene.clients) as entry:
+        with entry.connect(80) as connection:
+            connection.sendall(b"GET /a HTTP/1.1\r\nHost: files.test\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        assert entry.get("-r", "0-9", f"{U}/a") == BODY[:10]
+    assert gate.notes == ("GET http://files.test/a: not recorded: the command left before its end",)
+    assert [pin.name for pin in gate.pins] == [f"GET {U}/a"]
+
+
 def test_answers_stand_in_for_dead_links(scene: Scene) -> None:
     with scene.store.transaction() as group:
         digest = group.add_bytes(b"from elsewhere")
