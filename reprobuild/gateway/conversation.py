@@ -210,7 +210,7 @@ class Conversation:
         self._write(self._http.send(h11.EndOfMessage()))
 
     def _send_stream(self, head: bytes, answer: Answer, has_body: bool) -> None:
-        """Pass a body on while it comes; one that its client has left is taken to its end unless it is large."""
+        """Pass a body on while it comes; one that its client left is taken to its end unless it is large."""
         assert isinstance(answer.body, Stream)
         gone: OSError | None = None
         try:
