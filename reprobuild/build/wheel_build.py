@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,16 +86,19 @@ exec(code)
 """For a setuptools that has no ``build_meta``, or an archive without one: what pip did then."""
 
 HINTS = (
-    (
-        ("Python.h: No such file", "gcc' failed", "gcc failed", "g++' failed", "cc' failed", "cc1plus",
-         "Unable to find a compiler", "command 'cc", "No such file or directory: 'gcc'", "linux-gnu-gcc"),
-        'it has compiled parts: put apt("bookworm", "gcc", "python3-dev") before this step, "g++" for C++',
-    ),
-    (("cargo", "rustc"), 'it has parts in Rust: put apt("bookworm", "cargo") before this step'),
-    (("No module named", "ModuleNotFoundError", "ImportError"),
-     "it imports what it does not say that its build needs: put that into a wheels(…) step before this one"),
-    (("urlopen error", "Could not resolve", "Temporary failure in name", "Connection refused"),
+    (r"would build wheel with unsupported tag",
+     "its build tools are of a day when there was no such Python yet: leave out as_of=, "
+     "or begin with a base image that has an older one"),
+    (r"Python\.h: No such file|cannot execute '?cc1plus|[Uu]nable to find a compiler"
+     r"|(?:No such file or directory: |unable to execute )'?(?:[\w/.-]*-)?(?:gcc|cc|g\+\+|c\+\+)\b"
+     r"|command '[^']*(?:gcc|cc|\+\+)' failed: No such file",
+     'it has compiled parts: put apt("bookworm", "gcc", "python3-dev") before this step, "g++" for C++'),
+    (r"\b(?:cargo|rustc)\b.*(?:not found|No such file|not installed|PATH)",
+     'it has parts in Rust: put apt("bookworm", "cargo") before this step'),
+    (r"urlopen error|Could not resolve host|Temporary failure in name resolution|Connection refused",
      "builds have no network: put what it fetches into a step before this one"),
+    (r"No module named|ModuleNotFoundError|ImportError",
+     "it imports what it does not say that its build needs: put that into a wheels(…) step before this one"),
 )  # fmt: skip
 """What a failed build printed → what helps."""
 
@@ -309,7 +313,7 @@ class _Workshop:
     def _failed(self, how: str, tail: Sequence[str]) -> BuildFailedError:
         shown = "".join(f"\n  {line}" for line in tail[-SHOWN_LINES:])
         text = "\n".join(tail)
-        hint = next((hint for signs, hint in HINTS if any(sign in text for sign in signs)), "")
+        hint = next((hint for sign, hint in HINTS if re.search(sign, text)), "")
         return BuildFailedError(
             f"{self._build.where}: building a wheel of {self._build.archive.name} {how}{shown}",
             hint or "name a version that has a wheel, or put what its build lacks before this step",

@@ -36,6 +36,8 @@ SETTINGS = """\
 [core]
 	hooksPath = /dev/null
 	bigFileThreshold = 16m
+	packedGitWindowSize = 16m
+	packedGitLimit = 128m
 	fsync = none
 [gc]
 	auto = 0
