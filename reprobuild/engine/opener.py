@@ -59,7 +59,7 @@ def main() -> None:
             os.setresuid(owner, owner, owner)
         asked, namespace = _receive(channel)
         if namespace < 0:
-            return
+            raise BrokenPipeError
         ports = [int(port) for port in asked.split()]
         join(fcntl.ioctl(namespace, _NS_GET_USERNS))
         join(namespace)
@@ -69,9 +69,10 @@ def main() -> None:
         passed = struct.pack(f"{len(sockets)}i", *[one.fileno() for one in sockets])
         channel.sendmsg([b"open"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
     except BrokenPipeError:
-        return
+        pass
     except OSError as error:
         channel.send(f"{error.strerror or error}".encode())
+    os._exit(0)  # nothing is to be put in order
 
 
 def _receive(channel: _socket.socket) -> tuple[bytes, int]:
@@ -192,4 +193,3 @@ def _add_route(family: int) -> None:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)

@@ -106,8 +106,11 @@ class SandboxEngine:
     ) -> Result:
         with self._command_folder() as folder, contextlib.ExitStack() as stack:
             gateway = None if network is None else network.gateway
+            doorway = None
+            if gateway is not None:  # first, so that it starts while the rest is made
+                doorway = stack.enter_context(contextlib.closing(Doorway(gateway, self.owner)))
             layout = Layout(folder, checkout, command, gateway, self.owner, staged=staged)
-            run = _Run(binary, layout, command, gateway, self.owner, output)
+            run = _Run(binary, layout, command, doorway, self.owner, output)
             stack.enter_context(contextlib.closing(run))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal
@@ -155,14 +158,14 @@ class _Run:
         binary: Path,
         layout: Layout,
         command: Command,
-        gateway: Gateway | None,
+        doorway: Doorway | None,
         owner: int | None,
         output: Callable[[bytes], None] | None,
     ) -> None:
         self.binary = binary
         self.layout = layout
         self.command = command
-        self.gateway = gateway
+        self.doorway = doorway
         self.owner = owner
         self.lines = Lines(*([output] if output else []))
         self.exit_code: int | None = None
@@ -171,15 +174,12 @@ class _Run:
         self.init_number = 0
         self.timed_out = False
         self.memory: MemoryLimit | None = None
-        self.doorway: Doorway | None = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
         begun = time.monotonic()
         with contextlib.ExitStack() as stack:
             if self.command.memory is not None:
                 self.memory = stack.enter_context(MemoryLimit(self.command.memory))
-            if self.gateway is not None:
-                self.doorway = stack.enter_context(contextlib.closing(Doorway(self.gateway, self.owner)))
             program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
             status, status_in = _pipe(stack)
             block_out, block = _pipe(stack)

@@ -98,7 +98,9 @@ def openers() -> list[str]:
         if entry.name.isdigit():
             with suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[1:5] == [b"-I", b"-S", b"-E", b"-c"] and b"network namespace" in words[5]:
+                if b"-I" in words and any(
+                    b"import opener" in word or b"network namespace" in word for word in words
+                ):
                     found.append(entry.name)
     return found
 
