@@ -12,6 +12,7 @@ from typing import Any
 
 from reprobuild.derivation.image_reference import LocalReference, RegistryReference, read_reference
 from reprobuild.derivation.steps import Oci
+from reprobuild.derivation.world import CONFIG
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, RecipeError
 from reprobuild.fetch.download import Download, fetch_all
@@ -102,12 +103,12 @@ def _find_in_docker_archive(step: Oci, reference: LocalReference, context: Conte
         context.store,
         [
             Download(
-                name=f"{step.reference} {name}",
+                name=f"{step.reference} {f'layer {number}' if number else CONFIG}",
                 urls=(file_address(reference, name),),
                 where=str(step.where),
                 folder=context.recipe_folder,
             )
-            for name in names
+            for number, name in enumerate(names)
         ],
         tell=context.tell,
         jobs=context.settings.jobs,
