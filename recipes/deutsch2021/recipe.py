@@ -13,7 +13,7 @@ def deutsch2021():
     io = "--input-file {input} --output-file {output}"
     return image(
         oci("python:3.7"),
-        wheels("qaeval==0.1.0", "click==7.1.2", python="3.7", as_of="2021-06-30", build=True),
+        wheels("qaeval==0.1.0", "click==7.1.2", python="3.7", as_of="2021-08-31", build=True),
         url(SMALL, to="/opt/en_core_web_sm", unpack=True, strip=1, licence="MIT"),
         gdrive("1vVhRgLtsQDAOmxYhY5PMPnxxHUyCOdQU", to="/opt/models/generation/model.tar.gz"),
         gdrive("1q2Z3FPP9AYNz0RJKHMlaweNhmLQoyPA8", to="/opt/models/answering", unpack=True),
