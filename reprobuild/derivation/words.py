@@ -295,7 +295,7 @@ def git(
 def gdrive(
     file_id: str,
     *,
-    to: str,
+    to: str = "",
     sha256: str = "",
     unpack: bool = False,
     strip: int = 0,
@@ -314,7 +314,7 @@ def gdrive(
     _check_file(sha256, unpack, strip, mode, where)
     return Gdrive(
         file_id=file_id,
-        to=path_inside(to, where),
+        to=to and path_inside(to, where),
         sha256=sha256,
         unpack=unpack,
         strip=strip,
@@ -421,7 +421,7 @@ def _answers(answers: Mapping[str, Fetched], where: Where) -> dict[str, Fetched]
             raise RecipeError(
                 f"{where}: answers={{{address!r}: …}}: the file itself answers, without unpack="
             )
-        if isinstance(source, Hub) and len(source.files) != 1:
+        if isinstance(source, Hub) and (len(source.files) != 1 or "*" in source.files[0]):
             raise RecipeError(
                 f"{where}: answers={{{address!r}: hub(…)}} needs exactly one file", 'files=["model.bin"]'
             )

@@ -39,26 +39,25 @@ def exchange_downloads(
     for pin in pins:
         url = url_of(pin)
         if url in answers:
-            others = _places_of_answer(answers[url], pin, settings)
+            one = _download_of_answer(answers[url], pin, settings)
         else:
-            others = (url,) if is_given_again(pin) else ()
+            one = Download(name="", urls=(url,) if is_given_again(pin) else ())
+        beside = f"file:{RECORDED}/{pin.sha256.hex}"
         found.append(
-            Download(
-                name=pin.name,
-                urls=(f"file:{RECORDED}/{pin.sha256.hex}", *others),
-                sha256=pin.sha256,
-                size=pin.size,
-                where=where,
+            replace(
+                one, name=pin.name, urls=(beside, *one.urls), sha256=pin.sha256, size=pin.size, where=where
             )
         )
     return found
 
 
-def _places_of_answer(source: Any, pin: Pin, settings: Settings) -> tuple[str, ...]:
+def _download_of_answer(source: Any, pin: Pin, settings: Settings) -> Download:
     finder = importlib.import_module(f"reprobuild.fetch.{source.kind}")
-    name = source.files[0] if source.kind == "hub" else pin.name
-    nested = Pin(name=name, size=pin.size, sha256=pin.sha256, found=pin.found)
-    return tuple(url for one in finder.downloads(source, [nested], settings) for url in one.urls)
+    # The answer's pin keeps the name that the source knows the file by among what helps to find it.
+    own = Pin(name=pin.found.get("path", ""), size=pin.size, sha256=pin.sha256, found=pin.found)
+    (one,) = finder.downloads(source, [own], settings)
+    assert isinstance(one, Download)
+    return one
 
 
 def within_reach(wanted: Iterable[Download], folder: Path, again: str) -> list[Download]:

@@ -6,6 +6,7 @@ Knows nothing of HTTP: ``gateway`` records and replays. Pins that do not give th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reprobuild.build.check import compare_layers, difference_lines
 from reprobuild.build.derive import derived_step
@@ -32,23 +33,26 @@ def resolve(step: Run, context: Context) -> tuple[Pin, ...]:
 
     growth = context.growth
     assert growth is not None
+    answers = [answer(url, source, context) for url, source in step.answers.items()]
     gate = recording(
         context.store,
         context.settings,
         tell=context.tell,
-        answers=[answer(url, source, context) for url, source in step.answers.items()],
+        answers=answers,
         ports=step.ports,
         reset=step.refusal == "reset",
     )
     derived = derived_step(step, (), context.recipe_folder)
     layer = growth.assembler.record(derived, growth.tree, growth.world, growth.layers, gate)
+    known = {(pin.name, pin.sha256): pin.found for pin in answers}
+    pins = tuple(replace(pin, found=known.get((pin.name, pin.sha256), pin.found)) for pin in gate.pins)
     if context.is_check:
-        return gate.pins
+        return pins
     what = f"{step.where}: {step.title}"
     tell_of_gate(what, gate, context.tell, strict=context.settings.strict_network)
-    tell_of_record(what, gate.pins, gate.notes, context.tell)
-    _check_replay(step, what, gate.pins, layer, context)
-    return gate.pins
+    tell_of_record(what, pins, gate.notes, context.tell)
+    _check_replay(step, what, pins, layer, context)
+    return pins
 
 
 def answer(url: str, source: Fetched, context: Context) -> Pin:
@@ -62,8 +66,9 @@ def answer(url: str, source: Fetched, context: Context) -> Pin:
             f"{source.where}: {source.title} has {len(pins)} files, and one is needed to answer {url}"
         )
     (pin,) = pins
+    found = {**pin.found, "path": pin.name}
     headers = {"content-length": str(pin.size), "content-type": "application/octet-stream"}
-    return Pin(f"GET {url}", pin.size, pin.sha256, {"status": 200, "headers": headers}, dict(pin.found))
+    return Pin(f"GET {url}", pin.size, pin.sha256, {"status": 200, "headers": headers}, found)
 
 
 def tell_of_record(what: str, pins: Sequence[Pin], notes: Sequence[str], tell: Tell) -> None:

@@ -21,12 +21,14 @@ import pytest
 from tests.projects import Project, make_project, require_sandbox
 from tests.require import require
 from tests.sandboxes import ORDINARY_UID, shared_folder
+from tests.sites.drive import DriveFile, DriveSite
 from tests.sites.files import FileSite, Page
+from tests.sites.hub import HubSite, Model
 from tests.upstreams import Answer, Request, Upstreams, upstreams
 
 RECIPE = '''\
 """Fetches with busybox alone."""
-from reprobuild import files, image, predictor, recipe, run, url
+from reprobuild import files, gdrive, hub, image, predictor, recipe, run, url
 
 TEXT = {{"inputs": {{"text": str}}, "outputs": {{"text": str}}, "scope": "item"}}
 
@@ -262,6 +264,25 @@ def test_a_dead_link_is_answered_by_a_source(project: Project, net: Upstreams, t
     assert (pin["name"], pin["size"]) == ("GET http://gone.test/old", len(LARGE))
     again = replace(elsewhere(project, tmp_path / "again"), environment=net.environment())
     assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+
+
+def test_answers_of_a_hub_and_of_a_drive(project: Project, net: Upstreams, tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    HubSite({"org/bert": Model(commit, {"sub/model.bin": LARGE, "config.json": b"{}"})}).join(net)
+    DriveSite({"1aBcDeFgHiJkLmNoPqRsTuVwXyZ": DriveFile("weights.bin", LARGE[::-1])}).join(net)
+    project = replace(project, environment=net.environment())
+    answers = (
+        f'{{"http://gone.test/hub": hub("org/bert", revision="{commit}", files=["sub/model.bin"]),'
+        ' "http://gone.test/drive": gdrive("1aBcDeFgHiJkLmNoPqRsTuVwXyZ")}'
+    )
+    gets = "wget -q -O /hub http://gone.test/hub && wget -q -O /drive http://gone.test/drive"
+    write(project, f'run("{gets}", network="recorded", answers={answers})')
+    project.call("lock", "copier")
+    again = replace(elsewhere(project, tmp_path / "again"), environment=net.environment())
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
+    assert (
+        again.call("run", "copier", "--", "sh", "-c", "cat /hub /drive | wc -c").out == f"{2 * len(LARGE)}\n"
+    )
 
 
 def test_private_addresses_are_asked_only_where_that_is_allowed(project: Project, net: Upstreams) -> None:
