@@ -225,4 +225,12 @@ def _are_lists_of_named(*values: Json) -> bool:
 
 
 def _by_name(pins: Sequence[Mapping[str, Json]]) -> dict[str, Mapping[str, Json]]:
-    return {str(pin.get("package") or pin["name"]): pin for pin in pins}
+    found: dict[str, Mapping[str, Json]] = {}
+    for pin in pins:
+        name = label = str(pin.get("package") or pin["name"])
+        turn = 1
+        while label in found:  # an exchange that was answered in turn
+            turn += 1
+            label = f"{name} ({turn})"
+        found[label] = pin
+    return found

@@ -407,6 +407,28 @@ def test_no_secret_is_kept(project: Project, net: Upstreams) -> None:
                     assert b"set -e\nwget" in body, f"{name} in {path}"
 
 
+def test_a_second_build_from_nothing_is_equal(project: Project, net: Upstreams) -> None:
+    write(project, fetching("small", "large"))
+    project.call("lock", "copier")
+    net.stop()
+    assert "built twice, and equal" in project.call("realize", "copier", "--check").err
+
+
+def test_answers_in_turn_and_why(project: Project, net: Upstreams) -> None:
+    words = iter(["one\n", "two\n", "one\n", "six\n"])
+    net.add("turns.test", lambda _: Answer(next(words).encode()))
+    project = replace(project, environment=net.environment())
+    write(
+        project, 'run("for n in 1 2; do wget -q -O - http://turns.test/; done > /word", network="recorded")'
+    )
+    first = project.call("lock", "copier", "--json").json
+    assert project.call("run", "copier", "--", "cat", "/word").out == "one\ntwo\n"
+    changed = project.call("lock", "copier", "--update", "turns.test").out
+    assert "GET http://turns.test/ (answer 2): other bytes" in changed and "1 change" in changed
+    assert project.call("run", "copier", "--", "cat", "/word").out == "one\nsix\n"
+    assert "turns.test" in project.call("why", first["tag"], "copier").out
+
+
 def test_show_says_what_is_recorded(project: Project) -> None:
     write(project, fetching("small", "large"))
     project.call("lock", "copier")
