@@ -568,3 +568,23 @@ def test_a_lock_that_is_killed_midway_leaves_nothing(scene: Scene, number: signa
     project.call("lock", "copier")
     project.call("gc")
     assert not list((project.store / "tmp").glob("git-*"))
+
+
+def test_exported_sources_are_enough_without_a_server(scene: Scene, tmp_path: Path) -> None:
+    commit = repository(scene.folder / "served/model.git", FILES)
+    project = project_of(scene, commit)
+    project.call("lock", "copier")
+    image = project.call("realize", "copier", "--json").json["image_id"]
+    project.call("export", "copier", "--sources", str(tmp_path / "sources"))
+    scene.net.stop()
+    fresh = CliProject(project.folder, scene.folder / "fresh", project.environment)
+    fresh.call("import", str(tmp_path / "sources"))
+    assert fresh.call("realize", "copier", "--offline", "--json").json["image_id"] == image
+
+
+def test_nothing_differs_until_the_server_does(scene: Scene) -> None:
+    commit = repository(scene.folder / "served/model.git", FILES)
+    project = project_of(scene, commit)
+    project.call("lock", "copier")
+    repository(scene.folder / "served/model.git", {"README.md": b"changed"}, message="second")
+    assert project.call("lock", "copier", "--check").code == 0
