@@ -127,16 +127,15 @@ def files_of(project: Project, name: str = "made") -> dict[str, Seen]:
 
 
 def built_by_docker(
-    docker: Docker, context: Path, args: Mapping[str, str], *, buildkit: bool, target: str = ""
+    docker: Docker, context: Path, *, network: str = "none", host: str = ""
 ) -> dict[str, Seen]:
-    """Build with the daemon, and give the files of the image."""
-    flags = [word for name, value in args.items() for word in ("--build-arg", f"{name}={value}")]
-    flags += ["--target", target] if target else []
-    command = ["build", "--network", "none", "--no-cache", "-q", *flags, str(context)]
+    """Build with the daemon, and give the files of the image; ``host``: ``name:address`` that it knows."""
+    flags = ["--add-host", host] if host else []
+    command = ["build", "--network", network, "--no-cache", "-q", *flags, str(context)]
     environment = {
         "DOCKER_HOST": docker.host,
         "DOCKER_CONFIG": str(docker.folder / "client"),
-        "DOCKER_BUILDKIT": "1" if buildkit else "0",
+        "DOCKER_BUILDKIT": "1",
         "PATH": os.environ["PATH"],
         "HOME": str(docker.folder),
     }

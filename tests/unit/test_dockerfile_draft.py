@@ -86,7 +86,7 @@ def steps(body: str, *files: str, base: str = "python:3.9-slim-bookworm", **list
         ('RUN ["make", "all"]', ['run(["make", "all"], network="recorded")']),
         (
             "WORKDIR /app\nRUN make",
-            ['run("mkdir -p /app")', 'run("make", network="recorded", workdir="/app")'],
+            ['run("mkdir -p /app", workdir="/")', 'run("make", network="recorded", workdir="/app")'],
         ),
         ("COPY run.py /app/", ['files("src/run.py", to="/app/")']),
         ("COPY lib /app/lib", ['files("src/lib", to="/app/lib")']),

@@ -70,6 +70,7 @@ def draft(text: str, name: str, context: Sequence[str], read: Mapping[str, str] 
         return Draft(recipe, tuple(sorted(found, key=_line)), (".",), True)
     writer = _Writer(Rules(parsed.escape), stages.arguments, context, read or {})
     base = stages.all[0]
+    writer.has_workdir = any(one.word == "WORKDIR" for one in base.body)
     if base.reference:
         writer.base(base.reference)
     for one in base.body:
@@ -132,6 +133,8 @@ class _Writer:
     env: dict[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
     workdir: str = ""
+    has_workdir: bool = False
+    """Whether the image has a folder of its own in the end, which is not yet that of its first commands."""
     suite: str = ""
     placed: dict[str, str] = field(default_factory=dict)
     """Path in the image → path in the context, of files that were copied."""
@@ -164,7 +167,8 @@ class _Writer:
         elif one.word == "WORKDIR":
             path = posixpath.normpath(posixpath.join(self.workdir or "/", self.value(one.rest, one)))
             self.workdir = path
-            self.steps.append(f"run({q(f'mkdir -p {shlex.quote(path)}')})")
+            made = q(f"mkdir -p {shlex.quote(path)}")
+            self.steps.append(f'run({made}, workdir="/")')
         elif one.word == "USER":
             self.note(one, "USER is left out: commands of a recipe run as root, who has power over nothing")
         elif one.word not in ("CMD", "ENTRYPOINT"):
@@ -237,7 +241,9 @@ class _Writer:
     def _run(self, one: Instruction) -> None:
         if one.array is not None or not is_row(one.rest) or heredoc_of(one.rest) is not None:
             command: str | list[str] = list(one.array) if one.array is not None else one.rest
-            self._recorded(one, [command] if isinstance(command, list) else [Part("", command)], "")
+            self._recorded(
+                one, [command] if isinstance(command, list) else [Part("", command)], self.workdir or "/"
+            )
             return
         folder = self.workdir or "/"
         begun = folder
@@ -369,7 +375,7 @@ class _Writer:
             assigned = [name for name in sorted(self.known) if re.search(rf"\$\{{?{name}\b", text)]
             hidden = {name: self.known[name] for name in assigned if name not in self.env and name != "PATH"}
             shown = q(text) + (f", env={q(hidden)}" if hidden else "")
-        where = f", workdir={q(folder)}" if folder not in ("", "/") else ""
+        where = f", workdir={q(folder)}" if folder != "/" or self.has_workdir else ""
         if dict(one.flags).get("network") == "none":
             self.steps.append(f"run({shown}{where})")
         else:
