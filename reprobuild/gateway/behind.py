@@ -23,7 +23,8 @@ class Behind:
 
     def __init__(self, writer: BlobWriter) -> None:
         self._writer = writer
-        self._size = 0
+        self.size = 0
+        """Bytes that were taken so far."""
         self._queue: queue.Queue[bytes] = queue.Queue(AHEAD)
         self._thread: threading.Thread | None = None
         self._failure: OutsideError | None = None
@@ -36,14 +37,14 @@ class Behind:
 
     def write(self, block: bytes) -> None:
         """Take a block. Raises OutsideError where one before could not be written."""
-        if self._thread is None and self._size < WORTH_A_THREAD:
+        if self._thread is None and self.size < WORTH_A_THREAD:
             self._writer.write(block)
         else:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="gateway-write", daemon=True)
                 self._thread.start()
             self._queue.put(block)
-        self._size += len(block)
+        self.size += len(block)
         if self._failure is not None:
             raise self._failure
 

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from reprobuild.derivation.exchange import Exchange, ordered
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import ReprobuildError, UpstreamError
-from reprobuild.events import FetchFinished, FetchStarted, Tell
+from reprobuild.events import FetchFinished, FetchProgressed, FetchStarted, Tell
 from reprobuild.fetch.http import Http, Response, UnreachableError
 from reprobuild.fetch.reach import NotPublicError
 from reprobuild.gateway import headers, ranges, urls
@@ -33,6 +33,7 @@ FIRST_BLOCK = 16 * 1024
 BLOCK = 256 * 1024
 """Bytes that are read at a time, at first and at most."""
 QUICK_SECONDS = 0.5
+PROGRESS_SECONDS = 0.1
 RANGE_SECONDS = 20.0
 """How long a range waits for the whole body that another client fetches."""
 LARGE = 1024 * 1024 * 1024
@@ -280,14 +281,18 @@ class Record:
     def _stream(self, draft: _Draft, response: Response, stack: ExitStack) -> Iterator[bytes]:
         """Give the body, each block after the next one came; at the end the exchange counts."""
         name = draft.request.shown
-        told = (response.length or 0) >= WORTH_TELLING and draft.request.method != "HEAD"
+        has_screen = (response.length or 0) >= WORTH_TELLING and draft.request.method != "HEAD"
         with stack, self._group.writer() as writer, Behind(writer) as behind:
             before = b""
-            if told:
+            said = time.monotonic()
+            if has_screen:
                 self._tell(FetchStarted(name, response.length))
             try:
                 for block in _blocks(response):
                     behind.write(block)
+                    if has_screen and time.monotonic() - said >= PROGRESS_SECONDS:
+                        said = time.monotonic()
+                        self._tell(FetchProgressed(name, behind.size))
                     if before:
                         yield before
                     before = block
@@ -310,7 +315,7 @@ class Record:
             )
             request = {**draft.request.selection(exchange.varying), **self._worth_noting(draft)}
             self._add(draft.number, Exchange(**{**vars(exchange), "request": request}))
-            if told:
+            if has_screen:
                 self._tell(FetchFinished(name, size))
         if before:
             yield before
