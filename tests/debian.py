@@ -139,10 +139,13 @@ class Archive:
         self, control: str, content: Content | None = None, scripts: Mapping[str, str] | None = None
     ) -> None:
         """Put a package into the pool."""
-        data = deb(control, content, scripts)
-        fields = dict(line.split(": ", 1) for line in control.splitlines())
+        self.add_package(control, deb(control, content, scripts))
+
+    def add_package(self, control: str, data: bytes) -> None:
+        """Put a package that is made already into the pool."""
+        fields = dict(line.split(": ", 1) for line in control.splitlines() if ": " in line and line[0] != " ")
         name = fields["Package"]
-        path = f"pool/main/{name[0]}/{name}/{name}_{fields['Version']}_amd64.deb"
+        path = f"pool/main/{name[0]}/{name}/{name}_{fields['Version'].rpartition(':')[2]}_amd64.deb"
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

@@ -81,6 +81,11 @@ class Project:
     folder: Path
     store: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    uid: int | None = None
+    """Who calls, where root runs the tests; None: whoever does. The folder has to be theirs."""
+    python: str = sys.executable
+    path: str = str(SOURCE)
+    """Where Python finds what is imported."""
 
     def call(self, *arguments: str, check: bool = True, stdin: str | None = None) -> Ended:
         """Run ``reprobuild`` in the project; with ``check``, any exit code but 0 fails the test."""
@@ -92,6 +97,9 @@ class Project:
             capture_output=True,
             text=True,
             timeout=SECONDS,
+            user=self._other(),
+            group=self._other(),
+            extra_groups=None if self._other() is None else [],
         )
         assert not check or ended.returncode == 0, ended.stderr
         assert "Traceback" not in ended.stderr, ended.stderr
@@ -99,16 +107,22 @@ class Project:
 
     def argv(self, *arguments: str) -> list[str]:
         """Give the command line of a call."""
-        return [sys.executable, "-m", "reprobuild", "--store", str(self.store), *arguments]
+        return [self.python, "-m", "reprobuild", "--store", str(self.store), *arguments]
 
     def full_environment(self) -> dict[str, str]:
         """Give the environment of a call: the caller's, this source tree, and the project's own."""
+        home = {} if self._other() is None else {"HOME": str(self.folder)}
         return {
             **os.environ,
-            "PYTHONPATH": str(SOURCE),
+            **home,
+            "PYTHONPATH": self.path,
             "REPROBUILD_ALLOW_PRIVATE": "127.0.0.1 localhost ::1",
             **self.environment,
         }
+
+    def _other(self) -> int | None:
+        """Give the uid to become."""
+        return None if self.uid in (None, os.geteuid()) else self.uid
 
     @property
     def recipe(self) -> Path:

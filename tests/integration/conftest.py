@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
 from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
 from tests.servers import Docker, docker_daemon, short_folder
+from tests.upstreams import Upstreams, upstreams
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,20 @@ def sandboxes(request: pytest.FixtureRequest, all_sandboxes: dict[str, Sandboxes
     """The engine as root and as an ordinary user, one test each."""
     require("root", "" if request.param in all_sandboxes else "the tests do not run as root")
     return all_sandboxes[request.param]
+
+
+@pytest.fixture(scope="session")
+def bench() -> Iterator[Bench]:
+    """Real clients, in a store of the session's own."""
+    with make_bench() as bench:
+        yield bench
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Upstreams]:
+    """Stand-ins for the servers of the world, gone when the test ends."""
+    with upstreams(tmp_path) as net:
+        yield net
 
 
 def _copy(source: Path, target: Path) -> None:

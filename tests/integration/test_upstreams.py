@@ -7,7 +7,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,17 +20,11 @@ from tests.sites.git import GitSite, repository
 from tests.sites.hub import HubSite, Model
 from tests.sites.nltk import BASE, HOST, nltk_site
 from tests.sites.packages import PackageSite, source_archive
-from tests.upstreams import Answer, Upstreams, upstreams
+from tests.upstreams import Answer, Upstreams
 from tests.wheels import wheel
 
 BODY = bytes(range(256)) * 100
 Curl = Callable[..., subprocess.CompletedProcess[bytes]]
-
-
-@pytest.fixture
-def net(tmp_path: Path) -> Iterator[Upstreams]:
-    with upstreams(tmp_path) as net:
-        yield net
 
 
 @pytest.fixture
