@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAME = "reprobuild-gateway"
 """Of its files inside, whatever makes links to them or copies of them (``engine.trust``)."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16  # larger ones are allocated anew each time, at half the speed
 _HASHED_BUNDLE = re.compile(r"(.*/)?[0-9a-f]{8}\.[0-9]+")
 """Links that ``openssl rehash`` makes, of files that hold one certificate."""
 
