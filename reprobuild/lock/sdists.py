@@ -188,7 +188,7 @@ def _build(package: str, version: Version, file: IndexFile, question: Question, 
     )
     (fetched,) = fetch_all(context.store, [wanted], tell=context.tell, settings=context.settings)
     archive = Pin(file.name, fetched.size, fetched.digest, {"package": package, "version": str(version)})
-    below = [Layer(tree)]
+    below = [Layer(tree)] if context.growth is None else context.growth.layers
     build = SourceBuild(archive, (), question.python, where)
     needs = list(build_system(build, project).requires)
     build = replace(build, requires=_needed(needs, package, question))
