@@ -39,7 +39,7 @@ from reprobuild.tree import Entry, Layer
 
 COPIED = ("sources", "to", "stage", "expands", "exclude", "chown", "chmod", "unpack", "escape")
 """Fields of a ``Copy`` that decide what it makes, beside its files."""
-ASSEMBLER = 1
+ASSEMBLER = 2
 """Changes whenever this code would give another digest for the same inputs (DESIGN section 5)."""
 
 
