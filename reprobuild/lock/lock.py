@@ -67,7 +67,7 @@ def _lock(
 ) -> Locked:
     evaluated = evaluate(project, name, options, trust=trust)
     before = lock_of(evaluated.folder, name)
-    kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
+    kept = {} if before is None else dict(before.sources)
     for key in [
         *(before.missing if before is not None else ()),
         *_to_update(evaluated, project.platform, update, kept),
@@ -96,7 +96,7 @@ def pin_below(
     """
     evaluated = evaluate(project, name, options, trust=trust)
     before = lock_of(evaluated.folder, name)
-    kept = {} if before is None or before.assembler != ASSEMBLER else dict(before.sources)
+    kept = {} if before is None else dict(before.sources)
     image = evaluated.recipe.image
     steps = image.steps[: find_step(evaluated.recipe, which) - 1]
     below = replace(evaluated, recipe=replace(evaluated.recipe, image=replace(image, steps=steps)))
@@ -285,11 +285,10 @@ def _joined(
     sources = {one.step.lock_key(here): one.pins for one in derived.steps if one.step.is_source}
     recorded = _recorded_predictors(evaluated, here)
     sources |= {key: derived.exchanges[name] for name, key in recorded.items()}
-    kept = before if before is not None and before.assembler == ASSEMBLER else Lock(ASSEMBLER)
-    outputs = dict(kept.outputs)
-    elsewhere = tuple(f" on {platform}" for platform in outputs if platform != here)
+    kept = before or Lock(ASSEMBLER)
+    elsewhere = tuple(f" on {platform}" for platform in kept.outputs if platform != here)
     sources |= {key: pins for key, pins in kept.sources.items() if key.endswith(elsewhere)}
-    others = [one for one in outputs.get(here, ()) if dict(one.options) != dict(output.options)]
+    others = [one for one in kept.outputs.get(here, ()) if dict(one.options) != dict(output.options)]
     still = []
     for other in others:
         try:
@@ -301,5 +300,7 @@ def _joined(
         for key in [*keys, *_recorded_predictors(variant, here).values()]:
             if key in kept.sources:
                 sources.setdefault(key, kept.sources[key])
-    outputs[here] = (*still, output)
-    return Lock(ASSEMBLER, sources, outputs)
+    if kept.assembler != ASSEMBLER:
+        # Pins are facts of sources and stay; what another assembler made of them is no promise of this one.
+        return Lock(ASSEMBLER, sources, {here: (output,)})
+    return Lock(ASSEMBLER, sources, {**kept.outputs, here: (*still, output)})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reprobuild.derivation.derive import ASSEMBLER
 from tests.projects import Project
 
 RECIPE = """from reprobuild import files, image, recipe, url
@@ -84,6 +85,21 @@ def test_pins_and_outputs_of_other_platforms_survive(project: Project) -> None:
     assert set(again["outputs"]) == {ours, theirs}
     assert again["sources"][f"apt bookworm x on {theirs}"] == kept
     assert "apt bookworm gone on linux/riscv64" not in again["sources"], "no output needs it"
+
+
+def test_pins_of_an_older_assembler_stay_and_its_outputs_go(project: Project) -> None:
+    for size in ("s", "m"):
+        project.call("lock", "small", "--set", f"size={size}")
+    path = folder_of(project) / "recipe.lock"
+    path.write_text(path.read_text().replace(f'"assembler": {ASSEMBLER},', '"assembler": 1,'))
+    (folder_of(project) / "common.bin").write_text("other bytes, which nobody asked for")
+    refused = project.call("realize", "small", check=False)
+    assert (refused.code, "assembler 1" in refused.err) == (2, True)
+    before = lock_of(project)["sources"]
+    project.call("lock", "small")
+    assert lock_of(project)["assembler"] == ASSEMBLER
+    assert lock_of(project)["sources"] == before
+    assert options_of(project) == [{"size": "s", "more": False}]
 
 
 def test_what_the_recipe_no_longer_offers_goes(project: Project) -> None:
