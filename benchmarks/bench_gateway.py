@@ -22,6 +22,7 @@ from typing import IO
 
 from benchmarks.table import Row
 from benchmarks.timing import command
+from tests.require import find_program
 
 ROOT = Path(__file__).resolve().parent.parent
 TOTAL = int(os.environ.get("REPROBUILD_BENCH_DOWNLOAD", str(5 * 1000**3)))
@@ -32,6 +33,9 @@ URL = f"https://{HOST}/large"
 
 def rows() -> list[Row]:
     """Measure: megabytes a second, more is better; and the gateway's memory at its peak."""
+    if missing := [name for name in ("curl", "nginx") if find_program(name) is None]:
+        print(f"left out: {' and '.join(missing)} is not installed", file=sys.stderr)
+        return []
     with tempfile.TemporaryDirectory(prefix="reprobuild-bench-", dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
         make_file(folder / "root" / "large")
@@ -95,10 +99,7 @@ def make_file(path: Path) -> None:
 
 def curl(folder: Path, port: int, authority: Path) -> list[str]:
     """Give curl's command line for the download."""
-    program = shutil.which("curl")
-    if program is None:
-        raise RuntimeError("curl is not installed")
-    return [program, "-sSf", "--noproxy", "*", "--cacert", str(authority), "--connect-to",
+    return [str(find_program("curl")), "-sSf", "--noproxy", "*", "--cacert", str(authority), "--connect-to",
             f"{HOST}:443:127.0.0.1:{port}", "-o", str(folder / "arrived"), URL]  # fmt: skip
 
 
@@ -118,9 +119,6 @@ def nginx(folder: Path) -> Iterator[Upstream]:
 
     authority = Authority(folder)
     pair = authority.issue(HOST)
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        raise RuntimeError("nginx is not installed")
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     settings = folder / "nginx.conf"
@@ -136,7 +134,7 @@ def nginx(folder: Path) -> Iterator[Upstream]:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    argv = [program, "-p", str(folder), "-c", str(settings), "-e", "stderr"]
+    argv = [str(find_program("nginx")), "-p", str(folder), "-c", str(settings), "-e", "stderr"]
     with server("nginx", argv, folder / "log", is_up):
         yield Upstream(port, authority.path)
 
