@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from reprobuild.digest import Digest
 from tests.dockerfiles import (
     BASE,
     built_by_docker,
@@ -55,6 +57,22 @@ FILES: Mapping[str, str | bytes | None] = {
 }
 
 CASES = {
+    # The daemon leaves the points where it mounts behind; here they are there before.
+    "mounts": (
+        "FROM scratch AS other\nCOPY src /s\n"
+        + BASE
+        + "RUN mkdir -p /ctx /d /root/.cache /var/t\n"
+        + "RUN --mount=type=cache,target=/root/.cache echo c > /root/.cache/x && ls /root/.cache > /seen\n"
+        + "RUN --mount=target=/ctx --mount=type=bind,from=other,source=/s/deep,target=/d "
+        + "cat /ctx/a.txt /d/three.py > /both && ls -a /d > /names\n"
+        + "RUN --mount=type=tmpfs,target=/var/t echo 1 > /var/t/x && ls /var > /v\n"
+    ),
+    "homes": (
+        BASE
+        + "RUN chmod 1777 /tmp\nUSER guest\nRUN echo $HOME > /tmp/home\n"
+        + "USER 1234\nRUN echo $HOME > /tmp/other\n"
+        + "USER root\nRUN chown 0:0 /tmp/home /tmp/other\n"
+    ),
     "a file to a name": ("FROM scratch\nCOPY a.txt /x/y\n"),
     "a file to a folder": ("FROM scratch\nCOPY a.txt /x/y/\n"),
     "a folder's contents": ("FROM scratch\nCOPY src /x\nCOPY src/ /z/\n"),
@@ -132,3 +150,67 @@ def test_the_files_are_those_of_docker_build(text: str, tmp_path: Path, docker: 
     ours = built_by_us(make_project(tmp_path / "project", context, {}))
     ours.pop("all/recipe.py", None)  # the recipe is in the context of the one alone
     assert ours == built_by_docker(docker, context)
+
+
+HEREDOCS = """\
+FROM scratch
+ADD root.tar /
+ENV WHO=me
+RUN <<EOF
+set -e
+echo "$WHO" > /one
+EOF
+RUN sh <<-'EOF' > /two
+\tcat /one
+\tEOF
+RUN <<EOF
+#!/bin/sh
+echo $0 | wc -w > /three
+EOF
+COPY <<A <<-"B" /here/
+it's "$WHO" \\$WHO
+A
+\t$WHO
+B
+CMD echo $WHO
+EXPOSE 80
+"""
+
+
+def test_here_documents_and_the_config(tmp_path: Path, root: bytes) -> None:
+    write_context(tmp_path / "context", HEREDOCS, {"root.tar": root})
+    project = make_project(tmp_path / "project", tmp_path / "context", {})
+    seen = built_by_us(project)
+    expected = {
+        "one": "me\n",
+        "two": "me\n",
+        "three": "1\n",
+        "here/A": 'it\'s "me" $WHO\n',
+        "here/B": "$WHO\n",
+    }
+    assert {path: seen[path].content for path in expected} == {
+        path: str(Digest.of(said.encode())) for path, said in expected.items()
+    }
+    image = project.call("realize", "made", "--json").json["image_id"]
+    digits = image.removeprefix("sha256:")
+    config = json.loads((project.store / "blobs" / "sha256" / digits[:2] / digits).read_bytes())["config"]
+    assert config["Cmd"] == ["/bin/sh", "-c", "echo $WHO"]
+    assert config["ExposedPorts"] == {"80/tcp": {}}
+    assert "WHO=me" in config["Env"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM scratch\n\nCOPY none /x", "Dockerfile:3: COPY none /x: there is no none in the context"),
+        ("FROM scratch\nCOPY --chown=who a.txt /x", "Dockerfile:2: COPY a.txt /x: there is no user 'who'"),
+        ("FROM scratch\nCOPY a.txt /x\nWORKDIR /x", "Dockerfile:3: WORKDIR /x: the directory /x"),
+        ("FROM scratch\nENV A=${B:?needed}", "Dockerfile:2: ENV: B: needed"),
+        ("FROM scratch\nRUN true", "Dockerfile:2: run true: "),
+    ],
+)
+def test_what_cannot_be_made_is_said_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    write_context(tmp_path / "context", text, {"a.txt": "a"})
+    ended = make_project(tmp_path / "project", tmp_path / "context", {}).call("lock", "made", check=False)
+    assert ended.code in (1, 2)
+    assert said in ended.err
