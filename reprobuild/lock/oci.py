@@ -16,7 +16,7 @@ from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.steps import Oci
 from reprobuild.derivation.world import CONFIG
 from reprobuild.digest import Digest
-from reprobuild.errors import RecipeError
+from reprobuild.errors import OfflineError, RecipeError, UpstreamError
 from reprobuild.fetch.download import fetch_all
 from reprobuild.fetch.http import Http
 from reprobuild.fetch.oci import downloads
@@ -46,7 +46,12 @@ def resolve(step: Oci, context: Context) -> tuple[Pin, ...]:
     if isinstance(reference, LocalReference):
         found = find_local(step, reference, context)
     else:
-        found = _find_in_registry(what, step, reference, context)
+        try:
+            found = _find_in_registry(what, step, reference, context)
+        except (UpstreamError, OfflineError) as error:
+            error.message = f"{what}: {error.message}"
+            error.args = (error.message,)
+            raise
     check_config_size(what, found.config.size)
     config_pin = _pin(CONFIG, found.config, {}, found.paths)
     fetch_all(

@@ -115,7 +115,8 @@ def test_a_registry_behind_tls_takes_docker_s_password(
 
 
 def test_a_reference_that_is_gone_says_so(registry: str, tmp_path: Path) -> None:
-    with pytest.raises(UpstreamError, match=r"answers 404 for x: there is no such thing: manifest unknown"):
+    told = r"^base_scene.py:\d+: oci .*/x:1: .* answers 404 for x: there is no such thing: manifest unknown$"
+    with pytest.raises(UpstreamError, match=told):
         make_scene(tmp_path).resolve(f"{registry}/x:1")
 
 
