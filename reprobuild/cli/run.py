@@ -57,14 +57,12 @@ def report_refused(gate: Gate, what: str, exit_code: int, session: Session) -> N
     """
     if not gate.refused:
         return
-    from reprobuild.build.refusals import tell_of_gate
-    from reprobuild.events import Event, Warned
+    from reprobuild.build.refusals import refused_error
 
-    def tell(event: Event) -> None:
-        assert isinstance(event, Warned)
-        say(visible(f"note: {event.text}\nhint: {event.hint}"))
-
-    tell_of_gate(what, gate, tell, strict=session.settings.strict_network and not exit_code)
+    error = refused_error(what, gate, "it coped without" if not exit_code else "")
+    if session.settings.strict_network and not exit_code:
+        raise error
+    say(visible(f"note: {error.message}\nhint: {error.hint}"))
 
 
 def _show(line: bytes) -> None:

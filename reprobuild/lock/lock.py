@@ -21,7 +21,7 @@ from reprobuild.derivation.lockfile import LOCK_FILE, LayerOutput, Lock, Output
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import Step
+from reprobuild.derivation.steps import Run, Step
 from reprobuild.digest import Digest
 from reprobuild.errors import OfflineError, UsageError
 from reprobuild.events import Note
@@ -214,7 +214,7 @@ def _resolve(
     project: Project, evaluated: Evaluated, step: Step, growth: Growth, *, is_check: bool = False
 ) -> tuple[Pin, ...]:
     _demand_network(project, evaluated, f"{step.where}: {step.source_key}")
-    project.tell(Note(f"resolving {step.title}"))
+    project.tell(Note(f"{'recording' if isinstance(step, Run) else 'resolving'} {step.title}"))
     context = Context(
         project.store,
         project.settings,

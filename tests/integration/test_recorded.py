@@ -333,6 +333,18 @@ def test_a_prediction_that_reaches_out_is_refused_by_name(project: Project) -> N
     assert 'url("https://example.org/weights.bin"' in ended.err
 
 
+def test_a_command_in_the_image_that_reaches_out_is_told_of(project: Project) -> None:
+    write(project)
+    project.call("lock", "copier")
+    command = ("run", "copier", "--", "wget", "-q", "http://files.test/small")
+    ended = project.call(*command, check=False)
+    assert ended.code == 1
+    assert "GET http://files.test/small" in ended.err and 'url("http://files.test/small"' in ended.err
+    assert "coped" not in ended.err
+    copes = ("run", "copier", "--strict-network", "--", "sh", "-c", f"{' '.join(command[3:])} || true")
+    assert project.call(*copes, check=False).code == 3
+
+
 def test_a_predictor_with_a_server_of_its_own_works(project: Project) -> None:
     command = (
         "nc -l -p 8080 -e cat > /dev/null & sleep 0.5; cat {input} | nc -w 2 127.0.0.1 8080 > {output}; true"
@@ -361,6 +373,7 @@ def test_a_recorded_predictor(project: Project, net: Upstreams, site: FileSite, 
     again = elsewhere(project, tmp_path / "again")
     assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
     arguments = ("predict", "copier/asks", "--input", "-", "--output", "-")
+    again.call("gc", "--grace", "0")
     assert again.call(*arguments, stdin='{"text":"abc"}\n').out == '{"text":"fresh"}\n'
     other = again.call(*arguments, stdin='{"text":"a"}\n{"text":"b"}\n', check=False)
     assert other.code == 3 and "http://files.test/2" in other.err

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
+from reprobuild.build.evaluate import Evaluated
 from reprobuild.build.image import Realised, RealisedLayer
 from reprobuild.build.plan import Plan, PlannedStep
 from reprobuild.cli import root
@@ -11,9 +15,15 @@ from reprobuild.cli.lock import change_lines
 from reprobuild.cli.output import table
 from reprobuild.cli.realize import plan_lines
 from reprobuild.cli.report import answer_of, reused
+from reprobuild.cli.show import describe, lines_of
 from reprobuild.cli.why import difference_lines
 from reprobuild.derivation.derive import Difference
+from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.pins import Pin
+from reprobuild.derivation.predictors import predictor
+from reprobuild.derivation.recipe import Recipe, image
+from reprobuild.derivation.recorded import predictor_key
+from reprobuild.derivation.words import run
 from reprobuild.digest import Digest
 from reprobuild.fetch.download import Download
 from reprobuild.lock.changes import source_changes
@@ -120,6 +130,58 @@ def test_changes_of_pins() -> None:
         "none": source_changes({"wheels a": [kept]}, {"wheels a": [kept]}),
     }
     assert_golden("screens/changes", {name: change_lines(list(changes)) for name, changes in found.items()})
+
+
+def exchange(name: str, body: str, **more: Any) -> Pin:
+    hashed = {"status": 200, "headers": {"content-type": "text/plain"}, **more}
+    return Pin(name, len(body), Digest.of(body.encode()), hashed)
+
+
+def test_changes_of_exchanges() -> None:
+    get = "GET https://a.test/x"
+    before = [
+        exchange(get, "one"),
+        exchange(get, "two"),
+        exchange(get, "json", request={"accept": "application/json", "cookie": True}),
+        exchange("GET https://a.test/gone", "gone"),
+        exchange("GET https://a.test/moved", "moved"),
+    ]
+    after = [
+        exchange(get, "one"),
+        exchange(get, "three"),
+        exchange(get, "JSON", request={"accept": "application/json", "cookie": True}),
+        exchange("GET https://a.test/new\x1b", "new"),
+        exchange("GET https://a.test/moved", "", status=302, headers={"location": "/x"}),
+    ]
+    key = "run make #0123456789ab on linux/amd64"
+    found = change_lines(list(source_changes({key: before}, {key: after})))
+    assert_golden("screens/exchanges", found)
+
+
+def test_what_is_recorded_is_shown_by_count_and_hosts(tmp_path: Path) -> None:
+    step = run("make", network="recorded")
+    asks = predictor(
+        "ask {input} {output}",
+        inputs={"a": str},
+        outputs={"b": str},
+        network="recorded",
+        examples=[({"a": "x"}, {"b": "y"})],
+    )
+    made = Recipe(
+        name="maker",
+        version="1",
+        summary="",
+        publish=False,
+        options={},
+        chosen={},
+        image=image(step, run("more", network="recorded"), predictors={"asks": asks}),
+    )
+    pins = tuple(exchange(f"GET https://{host}.test/x", "body") for host in "abcdef")
+    platform = "linux/amd64"
+    key = predictor_key("asks", asks, platform)
+    lock = Lock(1, {step.lock_key(platform): pins, key: pins[:1]})
+    shown = describe(Evaluated(made, Path("recipes/maker"), HASH), lock, [], platform)
+    assert_golden("screens/recorded", lines_of(shown))
 
 
 def test_tables_line_up() -> None:

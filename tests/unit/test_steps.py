@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from reprobuild import apt, files, git, oci, run, url, wheels
-from reprobuild.derivation.steps import Step
+from reprobuild import apt, files, git, hub, image, oci, run, url, wheels
+from reprobuild.derivation.steps import Run, Step
 from reprobuild.errors import RecipeError
+
+SOURCE = url("https://x/y")
+
+
+def answered(address: str, source: Any) -> Run:
+    return run("wget x", network="recorded", answers={address: source})
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,23 @@ from reprobuild.errors import RecipeError
         pytest.param(lambda: wheels("a", python="python3"), "a version", id="wheels-python"),
         pytest.param(lambda: run(""), "needs a command", id="run-empty"),
         pytest.param(lambda: run("x", network="open"), "only 'recorded'", id="run-network"),  # type: ignore[arg-type]
+        pytest.param(lambda: run("x", refusal="hang"), "only 'reset'", id="run-refusal"),  # type: ignore[arg-type]
+        pytest.param(lambda: run("x", ports=[8080]), "what is recorded", id="run-ports-cut"),
+        pytest.param(lambda: run("x", network="recorded", ports=[443]), "always served", id="run-port"),
+        pytest.param(
+            lambda: run("x", answers={"http://a": SOURCE}), "what is recorded", id="run-answers"
+        ),
+        pytest.param(lambda: answered("ftp://a/b", SOURCE), "not an http", id="run-answer-scheme"),
+        pytest.param(lambda: answered("http://u:p@a/b", SOURCE), "not an http", id="run-answer-credentials"),
+        pytest.param(lambda: answered("http://a/b", files("a", to="/")), "one file", id="run-answer-kind"),
+        pytest.param(
+            lambda: answered("http://a/b", hub("a/b", revision="0" * 40)), "one file", id="run-answer-files"
+        ),
+        pytest.param(
+            lambda: answered("http://a/b", url("https://x/y.zip", unpack=True)),
+            "without unpack",
+            id="run-answer-unpack",
+        ),
         pytest.param(lambda: run("x", env={"A": "b\0--bind"}), "no process", id="run-env-zero"),
         pytest.param(lambda: run("x", env={"A=B": "c"}), "no process", id="run-env-name"),
         pytest.param(lambda: run("x", env={"A": 1}), "no process", id="run-env-number"),  # type: ignore[dict-item]
@@ -53,6 +78,26 @@ def test_a_step_that_makes_no_sense_says_where(make: Callable[[], Step], problem
     with pytest.raises(RecipeError, match=problem) as caught:
         make()
     assert caught.value.message.startswith("test_steps.py:")
+
+
+def test_what_decides_a_recording_is_in_its_key() -> None:
+    one = run("wget x", network="recorded")
+    assert one.is_source and not run("wget x").is_source
+    assert re.fullmatch(r"run wget x #[0-9a-f]{12} on linux/amd64", one.lock_key("linux/amd64"))
+    others = [
+        run("wget y", network="recorded"),
+        run("wget x", network="recorded", env={"A": "b"}),
+        run("wget x", network="recorded", ports=[81]),
+        run("wget x", network="recorded", refusal="reset"),
+        answered("http://a/b", SOURCE),
+        answered("http://a/b", url("https://x/z")),
+    ]
+    assert len({step.which for step in (one, *others)}) == 7
+
+
+def test_a_place_is_needed_but_in_answers() -> None:
+    with pytest.raises(RecipeError, match="where it goes"):
+        image(SOURCE)
 
 
 def test_the_order_of_packages_does_not_matter() -> None:

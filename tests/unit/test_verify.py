@@ -28,7 +28,9 @@ def counter():
         wheels("b", "a", as_of="2024-01-31", build=True), files("a", to="/a", mode=0o600, uid=3),
         url("https://x/y", to="/y", mirrors=["https://m/y"], licence="MIT", redistribute=False,
             sha256="0" * 64),
-        run("x", network="recorded", owners=True, threads=3, workdir="/w"),
+        run("x", network="recorded", owners=True, threads=3, workdir="/w", ports=[8080, 81], refusal="reset",
+            answers={"https://z/1": url("https://z/2", mirrors=["https://m/2"]),
+                     "http://a/b": hub("a/b", revision="0" * 40, files=["x"])}),
         env={"A": "b"},
     )
 """
@@ -89,6 +91,15 @@ STEP = {
         pytest.param(put("steps", 4, "command", "make"), id="a command that is no list"),
         pytest.param(put("steps", 4, "command", [["make"]]), id="a command of lists"),
         pytest.param(put("steps", 4, "env", {"A=B": ""}), id="an impossible variable"),
+        pytest.param(put("steps", 4, "network", "open"), id="an open network"),
+        pytest.param(put("steps", 4, "ports", [0]), id="a port that there is not"),
+        pytest.param(put("steps", 4, "ports", ["81"]), id="a port that is a text"),
+        pytest.param(put("steps", 4, "answers", {"http://a/b": STEP}), id="an answer that fetches nothing"),
+        pytest.param(
+            put("steps", 4, "answers", {"http://a/b": {**STEP, "kind": "run"}}), id="an answer that runs"
+        ),
+        pytest.param(put("predictors", "default", "exchanges", [{"name": "GET x"}]), id="exchanges"),
+        pytest.param(put("predictors", "default", "refusal", "hang"), id="a refusal that there is not"),
         pytest.param(put("predictors", "A B", {}), id="a predictor of no name"),
         pytest.param(put("predictors", "default", "threads", "3"), id="threads that are a text"),
         pytest.param(put("predictors", "default", "command", "x {beam}"), id="a command with gaps"),
