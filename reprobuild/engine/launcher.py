@@ -14,6 +14,7 @@ Knows nothing of trees and commands.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import subprocess
@@ -140,9 +141,14 @@ class Sandbox:
         self._failure: Exception | None = None
         self._started = threading.Event()
         self._released = threading.Event()
-        threading.Thread(target=self._live, name="reprobuild-sandbox", daemon=True).start()
         self.interruption: BaseException | None = None
         """What came while it was being started; whoever made this ends it and then raises that."""
+        try:
+            # Not ``Thread.start``, which can be interrupted while it waits: the thread would go on with
+            # descriptors that its caller has closed by then, and hand on what got their numbers.
+            _thread.start_new_thread(self._live, ())
+        except (KeyboardInterrupt, SystemExit) as interruption:
+            self.interruption = interruption
         while not self._started.is_set():
             try:
                 self._started.wait()
