@@ -214,3 +214,33 @@ def test_what_cannot_be_made_is_said_with_its_line(text: str, said: str, tmp_pat
     ended = make_project(tmp_path / "project", tmp_path / "context", {}).call("lock", "made", check=False)
     assert ended.code in (1, 2)
     assert said in ended.err
+
+
+def test_a_base_image_says_what_the_dockerfile_does_not(tmp_path: Path, root: bytes) -> None:
+    base = (
+        BASE
+        + 'ENV PATH=/opt:$PATH LIB=/lib\nWORKDIR /srv\nSHELL ["/bin/sh", "-ec"]\nUSER guest\nCMD ["one"]\n'
+    )
+    write_context(tmp_path / "base", base, {"root.tar": root})
+    below = make_project(tmp_path / "below", tmp_path / "base", {})
+    below.call("lock", "made")
+    below.call("export", "made", "--to", str(tmp_path / "base.tar"))
+    text = (
+        "FROM oci-archive:base.tar\nARG LIB=arg\nENV PATH=/mine:$PATH\nCOPY a.txt $LIB/\n"
+        'RUN echo "$PATH|$LIB|$HOME|$-" > said && pwd >> said\nENTRYPOINT ["two"]\n'
+    )
+    files: dict[str, str | bytes | None] = {"a.txt": "a", "base.tar": (tmp_path / "base.tar").read_bytes()}
+    write_context(tmp_path / "context", text, files)
+    project = make_project(tmp_path / "project", tmp_path / "context", {})
+    seen = built_by_us(project)
+    path = "/mine:/opt:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    said = seen["srv/said"].content
+    blob = project.store / "blobs" / "sha256" / said[7:9] / said[7:]
+    first, folder = blob.read_text().splitlines()
+    assert first.split("|")[:2] == [path, "arg"]
+    assert "e" in first.rpartition("|")[2]
+    assert folder == "/srv"
+    assert "srv/arg/a.txt" in seen
+    image = project.call("realize", "made", "--json").json["image_id"].removeprefix("sha256:")
+    config = json.loads((project.store / "blobs" / "sha256" / image[:2] / image).read_bytes())["config"]
+    assert (config["User"], config["Entrypoint"], config.get("Cmd")) == ("guest", ["two"], None)
