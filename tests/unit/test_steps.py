@@ -44,9 +44,7 @@ def answered(address: str, source: Any) -> Run:
         pytest.param(lambda: run("x", refusal="hang"), "only 'reset'", id="run-refusal"),  # type: ignore[arg-type]
         pytest.param(lambda: run("x", ports=[8080]), "what is recorded", id="run-ports-cut"),
         pytest.param(lambda: run("x", network="recorded", ports=[443]), "always served", id="run-port"),
-        pytest.param(
-            lambda: run("x", answers={"http://a": SOURCE}), "what is recorded", id="run-answers"
-        ),
+        pytest.param(lambda: run("x", answers={"http://a": SOURCE}), "what is recorded", id="run-answers"),
         pytest.param(lambda: answered("ftp://a/b", SOURCE), "not an http", id="run-answer-scheme"),
         pytest.param(lambda: answered("http://u:p@a/b", SOURCE), "not an http", id="run-answer-credentials"),
         pytest.param(lambda: answered("http://a/b", files("a", to="/")), "one file", id="run-answer-kind"),
