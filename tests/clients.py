@@ -124,10 +124,11 @@ def _plain(net: Upstreams, folder: Path) -> None:
 
 CLIENTS = {
     "git": Client(
+        "git -c protocol.version=0 clone -q --depth 1 https://git.test/org/model.git /opt/old && "
         "git clone https://git.test/org/model.git /opt/model && cd /opt/model && git checkout -q v1 && "
         'git switch -q -c mine && test -z "$(git status --porcelain)"',
         _git,
-        {"opt/model/README": b"one\n", "opt/model/weights.bin": LARGE},
+        {"opt/old/README": b"two\n", "opt/model/README": b"one\n", "opt/model/weights.bin": LARGE},
     ),
     "wget": Client(
         "mkdir /opt/w && cd /opt/w && wget https://files.test/large.bin http://files.test/small.txt && "
