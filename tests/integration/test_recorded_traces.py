@@ -134,7 +134,8 @@ def _texts(told: str, *places: Path) -> Iterator[tuple[str, bytes]]:
     for place in places:
         for path in place.rglob("*"):
             yield f"the name of {path}", str(path).encode()
-            if path.is_file() and not path.is_symlink() and "gateway" not in path.parts:
+            # What is checked out is what blobs hold; the authority's own files are no secret of anybody's.
+            if path.is_file() and not path.is_symlink() and not {"checkouts", "gateway"} & {*path.parts}:
                 yield str(path), path.read_bytes()
 
 
