@@ -19,7 +19,7 @@ from reprobuild.build.capture import StoreCapture
 from reprobuild.build.mounts import Mounted, mount_keys, mounted
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
-from reprobuild.build.refusals import refused_error, tell_of_gate
+from reprobuild.build.refusals import allowing, refused_error, tell_of_gate
 from reprobuild.build.written import NotThereError, WrittenSteps
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
@@ -41,8 +41,6 @@ from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay
 if TYPE_CHECKING:
     from reprobuild.gateway.gate import Gate
 
-NOT_PUBLIC = "not public"
-"""What the reason of a refusal says where settings could allow the host."""
 SHOWN_LINES = 30
 """Lines of a failed command's output that its error shows."""
 
@@ -373,11 +371,8 @@ class Assembler:
         shown = "\n".join([shown, *(f"  {note}" for note in gate.notes)])
         if gate.refused:
             lock = f"reprobuild lock {self._recipe}{self._sets}"
-            private = sorted({one.host for one in gate.refused if NOT_PUBLIC in one.why})
-            mend = ""
-            if is_recording and private:
-                mend = f"if that is meant: {lock} {' '.join(f'--allow-private {host}' for host in private)}"
-            elif step.network and not is_recording:
+            mend = allowing(gate, lock) if is_recording else ""
+            if step.network and not is_recording:
                 again = f"{lock} --update {shlex.quote(step.which)}"
                 mend = f"if it has to fetch that, record it anew: {again}"
             raise refused_error(self._name_of(step), gate, f"the command {how}:\n{shown}", mend)

@@ -111,9 +111,13 @@ def start_from_dockerfile(folder: Path, name: str, dockerfile: Path) -> Started:
     try:
         text = dockerfile.read_bytes().decode()
     except FileNotFoundError:
-        raise UsageError(f"there is no {dockerfile}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{dockerfile} cannot be read: {error}") from None
+        raise UsageError(f"there is no {dockerfile}", "name a Dockerfile") from None
+    except IsADirectoryError:
+        raise UsageError(f"{dockerfile} is a folder", f"name the file: {dockerfile / 'Dockerfile'}") from None
+    except OSError as error:
+        raise UsageError(f"{dockerfile} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{dockerfile} is no Dockerfile: it is not text in UTF-8") from None
     context = dockerfile.absolute().parent
     here = list(_files(context, _ignored(context, dockerfile.name), context / name))
     lists = {path: said for path in here if path.endswith(".txt") and (said := _list(context / path))}

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reprobuild.gateway.gate import Gate
 
 SHOWN_UNUSED = 10
+NOT_PUBLIC = "not public"
+"""Stands in why a request was refused for where its address leads."""
 PIN = "pin what it needs as steps of the recipe:\n"
 
 
@@ -30,21 +32,33 @@ def refused_error(what: str, gate: Gate, ended: str, mend: str = "") -> RefusedF
     return RefusedFetchError("\n".join(lines).rstrip(), mend or PIN + stanza(gate.refused))
 
 
-def tell_of_gate(what: str, gate: Gate, tell: Tell, *, strict: bool) -> None:
+def allowing(gate: Gate, lock: str) -> str:
+    """Give what lets a recorded command reach the private addresses that it was refused, else ``""``.
+
+    ``lock``: the command that locks the recipe.
+    """
+    private = sorted({one.host for one in gate.refused if NOT_PUBLIC in one.why})
+    asked = " ".join(f"--allow-private {host}" for host in private)
+    return f"if that is meant: {lock} {asked}" if private else ""
+
+
+def tell_of_gate(what: str, gate: Gate, tell: Tell, *, strict: bool, mend: str = "") -> None:
     """Tell what a command that ended well was refused, and which recorded exchanges it left out.
+
+    ``mend``: what to do about a refusal, else the stanza that pins what it asked for.
 
     Raises RefusedFetchError for a refusal where ``strict`` makes it a failure.
     """
     if gate.refused:
         if strict:
-            raise refused_error(what, gate, "it coped without, which --strict-network does not allow")
+            raise refused_error(what, gate, "it coped without, which --strict-network does not allow", mend)
         from reprobuild.gateway.report import describe, stanza
 
         tell(
             Warned(
                 f"{what} reached for the network beyond what is pinned for it, and coped without:\n"
                 f"{describe(gate.refused)}",
-                PIN + stanza(gate.refused),
+                mend or PIN + stanza(gate.refused),
             )
         )
     if gate.unused:

@@ -52,7 +52,9 @@ def command(
     The same image gives the same bytes, whenever and wherever it is exported. With --sources, everything
     that the recipe's lock pins instead: reprobuild import takes it into another store.
     """
-    if (path is None) == (sources is None):
+    if path is not None and sources is not None:
+        raise UsageError("--to is for an image, --sources for what it is made of", "give one, then the other")
+    if path is None and sources is None:
         raise UsageError("one of --to and --sources is needed", f"reprobuild export {name} --to image.tar")
     if sources is not None:
         return _export_sources(session, name, Path(sources).absolute(), sets, trust=trust)

@@ -10,6 +10,9 @@ from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text, visible
 
+SHOWN_UNWANTED = 12
+"""Files that no pin wants are listed up to here; then they are counted."""
+
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
@@ -37,9 +40,15 @@ def command(session: Session, paths: tuple[str, ...]) -> int:
         print_json(document(files=files))
         return 0
     lines = []
+    unwanted = 0
     for one in found:
+        unwanted += not one.wanted_by
+        if not one.wanted_by and unwanted > SHOWN_UNWANTED:
+            continue
         lines.append(f"{one.digest}  {size_text(one.size)}  {one.path}")
         lines += [f"  wanted by {text}" for text in one.wanted_by] or ["  no pin of these recipes wants it"]
+    if unwanted > SHOWN_UNWANTED:
+        lines.append(f"… and {count_text(unwanted - SHOWN_UNWANTED, 'file')} more that no pin wants")
     known = sum(bool(one.wanted_by) for one in found)
     lines.append(f"{count_text(len(found), 'file')} taken into the store, {known} of them pinned")
     print_text(visible("\n".join(lines)))

@@ -16,7 +16,7 @@ from reprobuild.errors import OutsideError, ReprobuildError
 @click.command("list")
 @click.pass_obj
 def command(session: Session) -> int:
-    """List the recipes that there are: name, version, whether locked and built, what they are."""
+    """List the recipes that there are: name, version, whether locked, what they are."""
     from reprobuild.build import recipes
     from reprobuild.build.evaluate import evaluate
     from reprobuild.derivation.lockfile import LOCK_FILE

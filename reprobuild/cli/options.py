@@ -5,12 +5,16 @@ Knows nothing of what a verb does with them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from reprobuild.cli.session import Session
+from reprobuild.errors import UsageError
+
+_HOST = re.compile(r"\*|[\w.-]+|\[?[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+\]?")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,9 +44,19 @@ def allow_private_option(function: Function) -> Function:
         multiple=True,
         metavar="HOST",
         expose_value=False,
-        callback=_keep,
+        callback=_keep_hosts,
         help="Ask this host although its address is not public.",
     )(function)
+
+
+def _keep_hosts(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    for host in value:
+        if not _HOST.fullmatch(host):
+            raise UsageError(
+                f"--allow-private {host}: not the name or the address of a host",
+                "a name or an address alone, as files.example.org, 10.1.2.3 or fd00::1; '*' for all",
+            )
+    _keep(context, parameter, value)
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -277,8 +277,8 @@ def git(
     where = Where.caller()
     for address in (url, *mirrors):
         _check_repository(address, where)
-    if not _COMMIT.fullmatch(commit):
-        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", _full_commit(url, commit))
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", _full_commit(url, str(commit or "HEAD")))
     return Git(
         url=url,
         commit=commit,
@@ -398,6 +398,8 @@ def checked_environment(env: Mapping[str, str] | None, where: Where) -> dict[str
 
 
 def _ports(ports: tuple[int, ...] | list[int], where: Where) -> tuple[int, ...]:
+    if not isinstance(ports, list | tuple):
+        raise RecipeError(f"{where}: ports={ports!r}: a list is needed", f"ports=[{ports}]")
     for port in ports:
         if type(port) is not int or not 0 < port < 65536 or port in SERVED_PORTS:
             raise RecipeError(
@@ -408,6 +410,11 @@ def _ports(ports: tuple[int, ...] | list[int], where: Where) -> tuple[int, ...]:
 
 
 def _answers(answers: Mapping[str, Fetched], where: Where) -> dict[str, Fetched]:
+    if not isinstance(answers, Mapping):
+        raise RecipeError(
+            f"{where}: answers={answers!r}: addresses and what answers them are needed",
+            'answers={"https://…": url("https://…")}',
+        )
     for address, source in answers.items():
         parts = urlsplit(address) if isinstance(address, str) else None
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:

@@ -72,7 +72,8 @@ def _line(one: Refusal) -> str:
     if one.count > 1:
         parts.append(f", {one.count} times")
     if one.why:
-        parts.append(f": {printable(one.why)}")
+        # The reason may begin with the address, which stands there already.
+        parts.append(f": {printable(one.why.removeprefix(f'{one.url}: '))}")
     return "".join(parts)
 
 

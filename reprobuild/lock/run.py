@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from reprobuild.build.check import compare_layers, difference_lines
 from reprobuild.build.derive import derived_step
-from reprobuild.build.refusals import tell_of_gate
+from reprobuild.build.refusals import allowing, tell_of_gate
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.recorded import LARGEST, is_given_again
 from reprobuild.derivation.steps import Fetched, Run
@@ -49,7 +49,8 @@ def resolve(step: Run, context: Context) -> tuple[Pin, ...]:
     if context.is_check:
         return pins
     what = f"{step.where}: {step.title}"
-    tell_of_gate(what, gate, context.tell, strict=context.settings.strict_network)
+    mend = allowing(gate, "reprobuild lock NAME")
+    tell_of_gate(what, gate, context.tell, strict=context.settings.strict_network, mend=mend)
     tell_of_record(what, pins, gate.notes, context.tell)
     _check_replay(step, what, pins, layer, context)
     return pins
@@ -89,7 +90,8 @@ def _check_replay(step: Run, what: str, pins: tuple[Pin, ...], recorded: Layer, 
     """Make the step from its pins alone, and compare. Raises CheckFailedError."""
     growth = context.growth
     assert growth is not None
-    context.tell(Note(f"{what}: {len(pins)} exchanges recorded, replaying them"))
+    exchanges = "exchange" if len(pins) == 1 else "exchanges"
+    context.tell(Note(f"{what}: {len(pins)} {exchanges} recorded, replaying them"))
     try:
         derived = derived_step(step, pins, context.recipe_folder)
         made = growth.assembler.make(derived, growth.tree, growth.world, growth.layers)

@@ -134,7 +134,10 @@ def test_a_recorded_step_is_built_again_with_its_server_gone(
     assert "http://files.test/large" in lost.err and "reprobuild import" in lost.err
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / "weights").write_bytes(LARGE)
+    for number in range(20):
+        (tmp_path / "copies" / f"other{number}").write_text(str(number))
     told = again.call("import", str(tmp_path / "copies")).out
+    assert "files more that no pin wants" in told
     assert "wanted by copier: run" in told and "1 of them pinned" in told
     assert again.call("realize", "copier", "--json").json["image_id"] == image_id(project)
     assert again.call("run", "copier", "--", "cat", "/opt/small").out == SMALL.decode()
@@ -293,6 +296,10 @@ def test_private_addresses_are_asked_only_where_that_is_allowed(project: Project
     assert refused.code != 0
     assert "10.1.2.3" in refused.err and "--allow-private" in refused.err
     assert not project.lock.exists() and not net.asked()
+
+    write(project, 'run("wget -q -O /word http://10.1.2.3/small || true", network="recorded")')
+    coped = project.call("lock", "copier").err
+    assert "hint: if that is meant: reprobuild lock NAME --allow-private 10.1.2.3" in coped
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from reprobuild.derivation.codec import step_from_json, step_to_json
 from reprobuild.derivation.dockerfile.expansion import dockerfile_steps
+from reprobuild.derivation.dockerfile.reading import read_dockerfile
 from reprobuild.derivation.recipe import image
 from reprobuild.derivation.steps import Copy, Git, Oci, Run, Setting, Stage, Step, Url
+from reprobuild.derivation.where import Where
 from reprobuild.derivation.words import dockerfile
 from reprobuild.errors import RecipeError
 
@@ -353,3 +355,15 @@ def test_the_word_reads_the_file_beside_the_recipe(tmp_path: Path) -> None:
 def test_the_word_reads_no_other_file(path: str) -> None:
     with pytest.raises(RecipeError):
         dockerfile(path)
+
+
+def test_a_misspelt_instruction_is_told_what_it_is_like() -> None:
+    with pytest.raises(RecipeError) as caught:
+        steps("FROM scratch\nCOPPY a b")
+    assert caught.value.hint == "did you mean COPY?"
+
+
+def test_a_folder_is_no_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    with pytest.raises(RecipeError, match="src is a folder"):
+        read_dockerfile("src", {}, "", None, Where("recipe.py", 1), str(tmp_path))

@@ -95,3 +95,8 @@ def test_an_attempt_that_is_made_again_is_counted_and_their_number_is_bounded() 
         refusals.add(refused(f"https://a.test/{number}"))
     found = refusals.all
     assert (found[0].count, len(found), sum(one.count for one in found)) == (3, 1000, 5003)
+
+
+def test_a_reason_that_begins_with_the_address_does_not_repeat_it() -> None:
+    one = Refusal("10.0.0.1", 80, "http://10.0.0.1/x", "GET", why="http://10.0.0.1/x: not public")
+    assert describe([one]) == "  GET http://10.0.0.1/x: not public"

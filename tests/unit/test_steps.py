@@ -44,6 +44,21 @@ def answered(address: str, source: Any) -> Run:
         pytest.param(lambda: run("x", refusal="hang"), "only 'reset'", id="run-refusal"),  # type: ignore[arg-type]
         pytest.param(lambda: run("x", ports=[8080]), "what is recorded", id="run-ports-cut"),
         pytest.param(lambda: run("x", network="recorded", ports=[443]), "always served", id="run-port"),
+        pytest.param(
+            lambda: run("x", network="recorded", ports=8080),  # type: ignore[arg-type]
+            "a list is needed",
+            id="run-ports-one",
+        ),
+        pytest.param(
+            lambda: run("x", network="recorded", answers=["http://a"]),  # type: ignore[arg-type]
+            "what answers them",
+            id="run-answers-list",
+        ),
+        pytest.param(
+            lambda: git("https://host.test/a", None, to="/a"),  # type: ignore[arg-type]
+            "no full commit",
+            id="git-none",
+        ),
         pytest.param(lambda: run("x", answers={"http://a": SOURCE}), "what is recorded", id="run-answers"),
         pytest.param(lambda: answered("ftp://a/b", SOURCE), "not an http", id="run-answer-scheme"),
         pytest.param(lambda: answered("http://u:p@a/b", SOURCE), "not an http", id="run-answer-credentials"),

@@ -30,6 +30,7 @@ from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
 
 SHELL = ("/bin/sh", "-c")
+KNOWN = (*SETTINGS, "FROM", "RUN", "COPY", "ADD")
 DECIDES = ("ARG", "ENV", "WORKDIR", "USER", "SHELL")
 """Instructions whose change is likely to change what a later RUN fetches."""
 
@@ -136,7 +137,7 @@ class _Writer:
             elif one.word == "ONBUILD":
                 raise one.error("is not supported", "put it into the Dockerfiles that build on this image")
             else:
-                raise one.error("there is no such instruction")
+                raise one.error("there is no such instruction", _nearest(one.word))
             if one.word in DECIDES:
                 self._decides.append(f"{one.word} {one.rest}")
 
@@ -309,3 +310,11 @@ def _script(content: str, one: Instruction) -> str:
         f"cat > {path} <<'{end}' && chmod 700 {path} && {path}; code=$?; rm -f {path}; exit $code\n"
         f"{content}{end}\n"
     )
+
+
+def _nearest(word: str) -> str:
+    """Give a hint that names the instruction that one is most like."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, KNOWN, n=1)
+    return f"did you mean {found[0]}?" if found else ""

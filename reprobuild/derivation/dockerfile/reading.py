@@ -55,5 +55,8 @@ def _text(path: Path, where: Where) -> str | None:
         return None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where}: {path}: not UTF-8: {error}") from None
+    except IsADirectoryError:
+        name = path.name or "."
+        raise RecipeError(f"{where}: {name} is a folder", "name the Dockerfile in it") from None
     except OSError as error:
         raise RecipeError(f"{where}: {path}: {error.strerror}") from None
