@@ -278,7 +278,8 @@ def git(
     for address in (url, *mirrors):
         _check_repository(address, where)
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", _full_commit(url, str(commit or "HEAD")))
+        meant = _full_commit(url, str(commit or "HEAD"))
+        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", meant)
     return Git(
         url=url,
         commit=commit,
