@@ -23,6 +23,8 @@ FLAGS = ("authorization", "cookie")
 NOTED = ("credentials", "signed")
 """What was added on the way, out of the client's sight: no request is told from another by it."""
 NO_BODY = Digest.of(b"")
+MASK = "***"
+"""Stands for the value of a query parameter that looks like a secret."""
 
 LARGEST_COMMITTED = 1024 * 1024
 """Bytes of a body that lies beside the lock in any case."""
@@ -74,6 +76,7 @@ class Exchange(Value):
             self.is_whole
             and not any(self.request.get(flag) for flag in (*FLAGS, *NOTED))
             and "body" not in self.request
+            and f"={MASK}" not in self.url
             and "no-store" not in self.headers.get("cache-control", "").lower()
         )
 
@@ -104,17 +107,20 @@ def _is_line(text: str) -> bool:
 
 
 def ordered(exchanges: Iterable[Exchange]) -> tuple[Exchange, ...]:
-    """Give exchanges as a lock holds them: by URL and method, then in turn; equal ones in a row once."""
+    """Give exchanges as a lock holds them: by URL, method, request, and in turn; equal ones in a row once.
+
+    Which of two different requests came first says nothing: clients ask for several things at a time.
+    """
     kept: list[Exchange] = []
     last: dict[tuple[object, ...], Exchange] = {}
-    for exchange in sorted(exchanges, key=lambda one: (one.url, one.method)):
+    for exchange in sorted(exchanges, key=lambda one: (one.url, one.method, key(one)[2])):
         if last.get(key(exchange)) != exchange:
             kept.append(exchange)
         last[key(exchange)] = exchange
     return tuple(kept)
 
 
-def key(exchange: Exchange) -> tuple[object, ...]:
+def key(exchange: Exchange) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Give what requests have in common that are answered by the same exchanges, in turn."""
     request = {name: value for name, value in exchange.request.items() if name not in NOTED}
     return (

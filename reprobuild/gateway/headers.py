@@ -7,7 +7,7 @@ date, trace or credential reaches a client or a lock, when recording too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 ALLOWED = frozenset({
     "accept-ranges", "cache-control", "content-disposition", "content-encoding", "content-language",
@@ -31,7 +31,11 @@ _OURS = frozenset({"host", "content-length", "expect", "range"})
 LONGEST = 8192
 """Characters of a header's value that are kept."""
 
+_SECRET = re.compile(r"auth|cookie|credential|jwt|key|pass|secret|session|signature|token")
+"""In names of headers whose values prove who asks."""
+
 _XET = re.compile(r"""rel\s*=\s*"?\s*xet-""", re.IGNORECASE)
+_TARGET = re.compile(r"<([^>]*)>")
 _LINK = re.compile(r"""<[^>]*>(?:[^",<]|"[^"]*")*""")
 _SHOWN = {"etag": "ETag", "content-md5": "Content-MD5", "www-authenticate": "WWW-Authenticate"}
 
@@ -79,6 +83,16 @@ def asked_for(request: Mapping[str, str], name: str) -> str:
     value = " ".join(_clean(request.get(name, "")).split())
     trivial = {"accept": "*/*", "accept-encoding": "identity"}
     return "" if value == trivial.get(name) else value
+
+
+def is_secret(name: str) -> bool:
+    """Whether a request's header may prove who asks: noted as having been there, never as what it was."""
+    return _SECRET.search(name) is not None
+
+
+def linked(value: str, told: Callable[[str], str]) -> str:
+    """Give a ``Link`` header with each of its addresses as ``told`` says that it is told on."""
+    return _TARGET.sub(lambda match: f"<{told(match[1])}>", value)
 
 
 def _clean(value: str) -> str:

@@ -57,7 +57,7 @@ class Request:
             found["body"] = self.sha256.hex
         for name in (*SELECTING, *varying):
             if value := headers.asked_for(self.fields, name):
-                found[name] = value
+                found[name] = True if headers.is_secret(name) else value
         for flag in FLAGS:
             if flag in self.fields:
                 found[flag] = True
@@ -117,6 +117,8 @@ def text(status: int, sentence: str) -> Answer:
 def of_exchange(exchange: Exchange, request: Request, file: BinaryIO) -> Answer:
     """Give a recorded answer, whole or as much of it as the request's range means; the file becomes its."""
     found = dict(exchange.headers)
+    if request.method != "HEAD":
+        found.pop("content-length", None)  # made anew: of a range it is another one
     part = None
     if exchange.is_whole and request.method == "GET":
         part = ranges.part(

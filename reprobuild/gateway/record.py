@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from reprobuild.derivation.exchange import Exchange, ordered
+from reprobuild.derivation.exchange import MASK, Exchange, ordered
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import ReprobuildError, UpstreamError
 from reprobuild.events import FetchFinished, FetchProgressed, FetchStarted, Tell
@@ -187,8 +187,11 @@ class Record:
                     response, noted = self._ask(stack, request, asked)
                     wanted = None
             kept = headers.kept(response.raw.headers.items())
-            if "location" in kept:
-                kept["location"] = self._redirect(request.url, kept["location"])
+            for name in ("location", "content-location"):
+                if name in kept:
+                    kept[name] = self._redirect(request.url, kept[name])
+            if "link" in kept:
+                kept["link"] = headers.linked(kept["link"], lambda to: self._redirect(request.url, to))
             if request.method == "HEAD" and response.length is not None:
                 kept["content-length"] = str(response.length)
             if response.status != 206:
@@ -257,8 +260,11 @@ class Record:
 
     def _redirect(self, base: str, location: str) -> str:
         """Give where a client is sent: the same place, without what must not be kept."""
-        absolute = urljoin(base, location)
-        parts = urlsplit(absolute)
+        try:
+            absolute = urljoin(base, location)
+            parts = urlsplit(absolute)
+        except ValueError:  # leads nowhere, for the client as well
+            return location.partition("?")[0]
         if parts.scheme not in urls.DEFAULT_PORTS or not parts.netloc:
             return location
         cleaned = urls.unsigned(absolute)
@@ -386,6 +392,8 @@ def notes(exchanges: Iterable[Exchange]) -> list[str]:
             why = reasons[flag]
         elif "range" in exchange.request:
             why = "it is a part of a larger body"
+        elif f"={MASK}" in exchange.url:
+            why = "its address carried what looks like a secret"
         else:
             why = "the server says that it must not be kept (no-store)"
         found.append(f"{exchange.name} ({exchange.size:,} bytes) may not come again: {why}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
+from reprobuild.derivation.exchange import MASK
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
-MASK = "***"
 
 SECRET = frozenset({
     "token", "access_token", "auth_token", "id_token", "refresh_token", "api_token", "private_token",

@@ -194,8 +194,8 @@ def test_a_small_range_of_a_large_body_is_recorded_alone(
     gate, said = recorded(scene, ["-r", "5-8", f"{U}/a"], ["-r", "0-1000000", f"{U}/a"])
     assert said == [BODY[5:9], BODY[:1_000_001]]
     assert [(pin.size, pin.hashed.get("request")) for pin in gate.pins] == [
-        (4, {"range": "bytes=5-8"}),
         (len(BODY), None),
+        (4, {"range": "bytes=5-8"}),
     ]
     _, again = replayed(scene, gate.pins, ["-i", "-r", "5-8", f"{U}/a"], ["-r", "9-10", f"{U}/a"])
     assert b"206 Partial Content" in again[0] and b"bytes 5-8/1500000" in again[0]
@@ -445,11 +445,13 @@ def test_a_large_body_that_its_client_leaves_is_let_go_and_told(
 def test_answers_stand_in_for_dead_links(scene: Scene) -> None:
     with scene.store.transaction() as group:
         digest = group.add_bytes(b"from elsewhere")
-    given = Exchange("GET", "https://dead.test/x.bin", 200, 14, digest, {"content-type": "a/b"}).pin
+    headers = {"content-length": "14", "content-type": "a/b"}  # as the lock has those of sources
+    given = Exchange("GET", "https://dead.test/x.bin", 200, 14, digest, headers).pin
     gate = scene.recording(answers=(given,))
     with opened(gate, scene.clients) as entry:
         assert entry.get("https://dead.test/x.bin") == b"from elsewhere"
         assert entry.get("-r", "0-3", "https://dead.test/x.bin") == b"from"
+        assert b"Content-Length: 14\r\n" in entry.get("-I", "https://dead.test/x.bin")
     assert gate.pins == (given,)
 
 
@@ -465,13 +467,18 @@ def test_no_secret_is_in_the_record_or_the_store(scene: Scene) -> None:
     def site(request: Request) -> Answer:
         headers = {"Set-Cookie": "id=s3cr3t-set", "X-Request-Id": "s3cr3t-token", "Date": "today"}
         headers |= {"Strict-Transport-Security": "max-age=1", "Alt-Svc": "h3", "X-Xet-Hash": "s3cr3t-token"}
-        headers["Link"] = '<https://x.test/?token=s3cr3t-token>; rel="xet-auth", </next>; rel="next"'
+        headers["Link"] = '<https://x.test/?token=s3cr3t-token>; rel="xet-auth", </next>; rel="next", '
+        headers["Link"] += '<https://files.test/4?a=1&token=s3cr3t-token>; rel="last"'
+        headers |= {"Vary": "Private-Token", "Content-Location": "/1?token=s3cr3t-token"}
         return Answer(f"{request.query.get('token')} {len(request.headers)}".encode()[-2:], 200, headers)
 
     scene.net.add("files.test", site)
     (scene.folder / ".netrc").write_text("machine closed.test login me password s3cr3t-netrc\n")
     clients = [
-        ["-i", "-H", "Authorization: Bearer s3cr3t-token", "-H", "Cookie: a=s3cr3t-cookie", f"{U}/1"],
+        [
+            *("-i", "-H", "Authorization: Bearer s3cr3t-token", "-H", "Cookie: a=s3cr3t-cookie"),
+            *("-H", "Private-Token: s3cr3t-token", f"{U}/1"),
+        ],
         ["-i", "-u", "me:s3cr3t-pass", f"{U}/2"],
         ["-i", f"{U}/3?token=s3cr3t-query&a=b"],
         ["-i", "https://closed.test/n"],
@@ -479,7 +486,7 @@ def test_no_secret_is_in_the_record_or_the_store(scene: Scene) -> None:
     ]
     gate, first = recorded(scene, *clients)
     assert first[3].endswith(b"netrc") and first[4].endswith(BODY)
-    assert b'Link: </next>; rel="next"' in first[0]
+    assert b'Link: </next>; rel="next", <https://files.test/4?a=1>; rel="last"' in first[0]
     everything = repr((gate.pins, gate.notes, gate.refused)).encode() + b"".join(first[:4])
     everything += first[4][: -len(BODY)]
     everything += b"".join(path.read_bytes() for path in scene.store.root.rglob("*") if path.is_file())
@@ -488,11 +495,11 @@ def test_no_secret_is_in_the_record_or_the_store(scene: Scene) -> None:
     for header in (b"set-cookie", b"x-request-id", b"strict-transport", b"alt-svc", b"xet", b"date:"):
         assert header not in b"".join(first[:4]).lower()
     flags = {pin.name: pin.hashed.get("request") for pin in gate.pins}
-    assert flags[f"GET {U}/1"] == {"authorization": True, "cookie": True}
+    assert flags[f"GET {U}/1"] == {"authorization": True, "cookie": True, "private-token": True}
     assert flags[f"GET {U}/3?token=***&a=b"] is None
     assert flags["GET https://closed.test/n"] == {"credentials": True}
     assert flags["GET https://cdn.test/blob"] == {"signed": True}
-    assert len(gate.notes) == 4
+    assert len(gate.notes) == 5
     links.expire()
     _, second = replayed(scene, gate.pins, *clients)
     assert first == second
