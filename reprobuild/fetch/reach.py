@@ -80,6 +80,8 @@ class Reach:
             self._check(host, ["127.0.0.1"])
         elif _parsed(name) is not None:
             self._check(host, [name])
+        elif address := _short_form(name):
+            self._check(host, [address])
 
     def _place(self, host: str, port: int) -> tuple[str, int] | None:
         name = _bare(host)
@@ -155,6 +157,7 @@ def is_public(address: str) -> bool:
         or parsed.is_link_local
         or parsed.is_unspecified
         or parsed.is_reserved
+        or (parsed.version == 6 and parsed.is_site_local)
     )
 
 
@@ -189,6 +192,14 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return ipaddress.ip_address(address)
     except ValueError:
         return None
+
+
+def _short_form(name: str) -> str:
+    """Give the address that resolvers take from ``127.1``, ``0x7f000001`` or ``2130706433``, else ``""``."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return ""
 
 
 def _bare(host: str) -> str:

@@ -37,6 +37,7 @@ def chosen(folder: Path, **flags: object) -> Settings:
         ("fe80::1", False),
         ("fe80::1%eth0", False),
         ("fd00::1", False),
+        ("fec0::1", False),
         ("ff02::1", False),
         ("::ffff:10.0.0.1", False),
         ("::ffff:93.184.216.34", True),
@@ -88,7 +89,16 @@ def test_a_name_without_an_address_stays_an_error_of_its_own(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("host", "private"),
-    [("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("a.localhost", True), ("a.test", False)],
+    [
+        *(("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("a.localhost", True)),
+        *(
+            ("127.1", True),
+            ("0x7f000001", True),
+            ("2130706433", True),
+            ("a.test", False),
+            ("93.12184", False),
+        ),
+    ],
 )
 def test_what_a_proxy_would_resolve_is_looked_at_as_far_as_it_goes(
     tmp_path: Path, host: str, private: bool
