@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from html.parser import HTMLParser
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
@@ -134,14 +135,23 @@ class _Page(HTMLParser):
 
 def _parse(text: str) -> _Page:
     page = _Page()
-    page.feed(text)
-    page.close()
+    with suppress(AssertionError):  # what the parser says of markup that is none
+        page.feed(text)
+        page.close()
     return page
 
 
 def _confirmation(text: str, base: str) -> str:
     """Give where the confirmation that a page asks for leads; ``""`` where it asks for none."""
-    page = _parse(text)
+    try:
+        target = _target(_parse(text), base)
+        _ = urlsplit(target).port
+    except ValueError:  # an address that is none
+        return ""
+    return target
+
+
+def _target(page: _Page, base: str) -> str:
     if page.action and page.hidden:
         parts = urlsplit(urljoin(base, page.action))
         query = dict(parse_qsl(parts.query, keep_blank_values=True)) | page.hidden

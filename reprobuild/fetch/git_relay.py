@@ -138,7 +138,7 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
 def _asked(relay: Relay, rest: str, fields: list[tuple[str, str]], body: bytes | None) -> Iterator[Response]:
     """Ask the repository; redirects of what git asks first move all that follows."""
     url = f"{relay.base}/{rest}"
-    first = relay.base
+    first = plain(relay.base)
     for _ in range(MOST_REDIRECTS + 1):
         authorization = relay.http.authorization(url)
         sent = [*fields, *([("Authorization", authorization)] if authorization else [])]
@@ -154,18 +154,23 @@ def _asked(relay: Relay, rest: str, fields: list[tuple[str, str]], body: bytes |
 
 def _moved(relay: Relay, url: str, location: str, rest: str, *, is_first: bool) -> str:
     """Take up where a redirect leads: the same file of a repository at another address."""
-    target = urlsplit(plain(urljoin(url, location)))
+    first = plain(relay.base)
+    try:
+        target = urlsplit(plain(urljoin(url, location)))
+        _ = target.port
+    except ValueError as error:
+        raise UpstreamError(f"{first} redirects to what is no address: {error}") from None
     asked = urlsplit(url)
     path = rest.partition("?")[0]
     base = urlunsplit(target._replace(path=target.path.removesuffix("/" + path), query=""))
     if not is_first or not target.path.endswith("/" + path):
         raise UpstreamError(
-            f"{relay.base} redirects to {base}, which is no repository",
+            f"{first} redirects to {base}, which is no repository",
             "a page to log in, perhaps: put the host's user name and password into ~/.netrc",
         )
     if target.scheme not in ("http", "https") or (asked.scheme == "https" and target.scheme == "http"):
         raise UpstreamError(
-            f"{relay.base} redirects to {base}", "what travels in the clear can be changed on the way"
+            f"{first} redirects to {base}", "what travels in the clear can be changed on the way"
         )
     relay.base = base
     return urlunsplit(target._replace(query=target.query or asked.query))

@@ -281,8 +281,12 @@ def is_network_cut(routes: str = "/proc/net/route", routes6: str = "/proc/net/ip
 
 
 def _follow(url: str, location: str, first: str) -> str:
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        _ = parts.port
+    except ValueError as error:
+        raise UpstreamError(f"{first} redirects to what is no address: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UpstreamError(f"{first} redirects to {without_query(target)!r}, which is no http address")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":

@@ -58,7 +58,7 @@ def downloads(step: Hub, pins: Sequence[Pin], settings: Settings) -> list[Downlo
 def token(environment: Mapping[str, str]) -> str:
     """Give the token that ``hf auth login`` or the environment left, or ``""``."""
     if said := environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN"):
-        return said.strip()
+        return _sendable(said)
     caches = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME", ""), ".cache")
     home = environment.get("HF_HOME") or os.path.join(caches, "huggingface")
     path = Path(environment.get("HF_TOKEN_PATH") or os.path.join(home, "token"))
@@ -66,7 +66,13 @@ def token(environment: Mapping[str, str]) -> str:
         found = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return found if found.isprintable() else ""
+    return _sendable(found)
+
+
+def _sendable(said: str) -> str:
+    """Give a token as a header can carry it; ``""`` for what is none."""
+    said = said.strip()
+    return said if said.isascii() and said.isprintable() else ""
 
 
 class HubSite:

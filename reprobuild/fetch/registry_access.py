@@ -100,7 +100,7 @@ class RegistryAccess:
 
     def _token(self, http: Http, url: str, parameters: Mapping[str, str]) -> str:
         realm = parameters["realm"]
-        if urlsplit(realm).scheme not in ("http", "https"):
+        if not _is_address(realm):
             raise UpstreamError(f"{self.name(url)} names a token server that makes no sense: {realm[:200]!r}")
         credentials = self._find(url)
         if credentials is not None and not _is_safe(realm):
@@ -237,6 +237,14 @@ def _key(url: str) -> tuple[str, str]:
     """Give the server of an address, and the repository."""
     match = _REPOSITORY.search(urlsplit(url).path)
     return _base(url), match[1] if match else ""
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _base(url: str) -> str:

@@ -232,6 +232,13 @@ def test_redirects_are_followed_and_moves_are_noted(
     assert (fetched.url, fetched.moved_to) == (f"{server.url}/new", f"{server.url}/new" if moved else "")
 
 
+@pytest.mark.parametrize("location", ["http://[1", "http://a.test:99999/", "http://a.test:x/"])
+def test_a_redirect_to_what_is_no_address_is_told(server: Misbehaving, store: Store, location: str) -> None:
+    server.answers["/old"] = [Answer(status=302, headers={"Location": location})]
+    with pytest.raises(UpstreamError, match="redirects to what is no address"):
+        bring(store, wanted(f"{server.url}/old"))
+
+
 def environment(folder: Path, text: str = "", **more: str) -> dict[str, str]:
     (folder / "netrc").write_text(text)
     return {"NETRC": str(folder / "netrc"), "HOME": str(folder), **more}

@@ -187,6 +187,14 @@ def test_a_form_that_leads_away_from_google_is_not_followed(scene: Scene) -> Non
     assert not scene.net.asked("evil.test")
 
 
+@pytest.mark.parametrize("action", ["https://[1/download", "https://drive.google.com:x/download"])
+def test_a_page_that_makes_no_sense_is_told(scene: Scene, action: str) -> None:
+    form = f'<form id="download-form" action="{action}"><input type="hidden" name="id" value="1"></form>'
+    scene.answer(lambda request: page(f"<html>{form}<![foo x]></html>"))
+    with pytest.raises(UpstreamError):
+        scene.resolve()
+
+
 def test_pages_without_end_end(scene: Scene) -> None:
     drive = scene.drive
     scene.answer(lambda request: drive(dataclasses.replace(request, host="drive.google.com")))

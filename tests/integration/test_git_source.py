@@ -257,6 +257,12 @@ def test_a_page_to_log_in_is_no_repository(scene: Scene) -> None:
     assert "netrc" in caught.value.hint
 
 
+def test_a_redirect_to_what_is_no_address_is_told(scene: Scene) -> None:
+    scene.net.add("shut.test", lambda request: moved("https://[1/info/refs"))
+    with pytest.raises(UpstreamError, match=r"shut\.test/model\.git redirects to what is no address"):
+        scene.resolve(git("https://shut.test/model.git", "0" * 40, to="/m"))
+
+
 def test_a_commit_that_is_not_there_is_named(scene: Scene) -> None:
     repository(scene.folder / "served/model.git", FILES)
     with pytest.raises(UpstreamError, match="has no commit 1111"):

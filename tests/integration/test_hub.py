@@ -211,6 +211,7 @@ def test_a_token_goes_to_the_hub_and_nowhere_else(scene: Scene, monkeypatch: pyt
     [
         pytest.param({}, "", id="none"),
         pytest.param({"HF_TOKEN": " a\n"}, "a", id="environment"),
+        pytest.param({"HF_TOKEN": "a\nb"}, "", id="what no header can carry"),
         pytest.param({"HOME": "{folder}"}, "home", id="home"),
         pytest.param({"HF_TOKEN_PATH": "{folder}/other"}, "other", id="path"),
     ],

@@ -224,6 +224,13 @@ def test_a_token_server_without_tls_gets_no_password(net: Upstreams, tmp_path: P
     assert net.asked("auth.test") == []
 
 
+@pytest.mark.parametrize("realm", ["https://[1/token", "https://auth.test:x/token", "https:///token"])
+def test_a_token_server_that_makes_no_sense_is_told(net: Upstreams, tmp_path: Path, realm: str) -> None:
+    net.add("registry.test", RegistrySite(TokenSite("me", "secret"), realm=realm))
+    with pytest.raises(UpstreamError, match="names a token server that makes no sense"):
+        make_scene(tmp_path, net.environment()).resolve("registry.test/x:1")
+
+
 def test_a_limit_is_waited_for_or_told(net: Upstreams, tmp_path: Path) -> None:
     site = RegistrySite()
     site.add("x", "1", IMAGE)
