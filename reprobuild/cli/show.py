@@ -67,6 +67,7 @@ def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised], pla
         version=recipe.version,
         summary=recipe.summary,
         folder=str(evaluated.folder),
+        locked=lock is not None,
         options={
             name: {"type": option.type, "default": option.default, "chosen": recipe.chosen.get(name)}
             for name, option in recipe.options.items()
@@ -114,6 +115,8 @@ def lines_of(value: dict[str, Any]) -> list[str]:
     """Write the document for people."""
     summary = f": {value['summary']}" if value["summary"] else ""
     lines = [f"{value['recipe']} {value['version']}{summary}", f"  {value['folder']}"]
+    if not value["locked"]:
+        lines.append(f"  not locked: reprobuild lock {value['recipe']}")
     if value["options"]:
         lines.append("options (--set OPTION=VALUE)")
         for name, option in value["options"].items():
@@ -129,7 +132,7 @@ def lines_of(value: dict[str, Any]) -> list[str]:
         outputs = ", ".join(f"{key}: {kind}" for key, kind in one["outputs"].items())
         lines.append(f"  {name}({inputs}) → {outputs}")
         given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
-        recorded = f"; {_pins(one)}" if "pins" in one else ""
+        recorded = f"; {_pins({'kind': 'predictor', **one})}" if "pins" in one else ""
         lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}{recorded}")
     lines.append("images here" if value["images"] else "no image here")
     lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
@@ -145,7 +148,7 @@ def _pins(step: dict[str, Any]) -> str:
     if "pins" not in step:
         return ""
     if step["pins"] is None:
-        return "not pinned"
+        return "not recorded" if step["kind"] in ("run", "predictor") else "not pinned"
     pins = step["pins"]
     if "hosts" not in pins:
         return f"{count_text(pins['count'], 'pin')}, {size_text(pins['size'])}"

@@ -25,6 +25,7 @@ def test_a_recipe_is_started(project: Project) -> None:
     said = project.call("new", "mine").out
     assert "next: reprobuild lock mine" in said
     assert project.call("show", "mine", "--json").json["version"] == "0.1"
+    assert "not locked: reprobuild lock mine" in project.call("show", "mine").out
     again = project.call("new", "mine", check=False)
     assert again.code == 2
     assert "is there already" in again.err

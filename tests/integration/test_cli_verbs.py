@@ -68,7 +68,9 @@ def test_show_tells_options_steps_pins_predictors_and_images(project: Project) -
     assert value["steps"][1]["pins"] == {"count": 1, "size": 256 * 1024}
     assert value["predictors"]["default"]["inputs"] == {"text": "str"}
     assert len(value["images"]) == 1
+    assert value["locked"]
     text = project.call("show", "copier").out
+    assert "not locked" not in text
     for part in (
         "copier 1.0",
         "extra=",
