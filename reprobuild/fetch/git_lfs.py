@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from reprobuild.digest import Digest
 from reprobuild.errors import DigestMismatchError, UpstreamError
 from reprobuild.events import FetchFinished, FetchProgressed, FetchStarted, Tell
-from reprobuild.fetch.http import REDIRECTS, plain, without_query
+from reprobuild.fetch.http import REDIRECTS, follow, plain, without_query
 from reprobuild.fetch.transfer import persist, refusal
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ TYPE = "application/vnd.git-lfs+json"
 _VERSIONS = (b"version https://git-lfs.github.com/spec/v1\n", b"version https://hawser.github.com/spec/v1\n")
 _OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 _SIZE = re.compile(rb"^size ([0-9]{1,18})$", re.MULTILINE)
+
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,9 @@ def _ask(http: Http, server: str, pointers: Sequence[Pointer]) -> dict[str, tupl
     with http.exchange("POST", url, fields, io.BytesIO(body)) as response:
         if response.status != 200:
             raise refusal(response, url)
-        answer = b"".join(iter(lambda: response.read(65536), b""))[:MOST_ANSWER]
+        answer = b""
+        while len(answer) <= MOST_ANSWER and (chunk := response.read(CHUNK)):
+            answer += chunk
     try:
         objects = {one["oid"]: one for one in json.loads(answer)["objects"]}
         found = {}
@@ -117,9 +122,12 @@ def _ask(http: Http, server: str, pointers: Sequence[Pointer]) -> dict[str, tupl
                 raise UpstreamError(f"/{pointer.path}: {server} does not give its large file: {reason}")
             action = one["actions"]["download"]
             href = urljoin(url, action["href"])
-            if urlsplit(href).scheme not in ("http", "https"):
+            parts = urlsplit(href)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
                 raise ValueError("no http address")
             headers = {str(name): str(value) for name, value in action.get("header", {}).items()}
+            if not all(_HEADER.fullmatch(f"{name}:{value}") for name, value in headers.items()):
+                raise ValueError("a header that none can be")
             found[pointer.sha256.hex] = href, headers
         return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -164,12 +172,7 @@ def _opened(http: Http, href: str, headers: dict[str, str]) -> Iterator[Response
         if location is None:
             yield response
             return
-    target = urljoin(href, location)
-    if urlsplit(target).scheme not in ("http", "https") or (
-        urlsplit(href).scheme == "https" and urlsplit(target).scheme == "http"
-    ):
-        raise UpstreamError(f"{without_query(href)} redirects to {without_query(target)}")
-    with http.open(target) as response:
+    with http.open(follow(href, location, without_query(href))) as response:
         yield response
 
 

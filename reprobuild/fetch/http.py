@@ -175,7 +175,7 @@ class Http:
                     _let_go(raw)
                 return
             _let_go(raw)
-            asked, before = _follow(asked, location, shown), asked
+            asked, before = follow(asked, location, shown), asked
             permanently = permanently and raw.status in PERMANENT
             if permanently and asked != before:
                 moved_to = asked
@@ -280,7 +280,11 @@ def is_network_cut(routes: str = "/proc/net/route", routes6: str = "/proc/net/ip
     return interfaces <= {"lo"}
 
 
-def _follow(url: str, location: str, first: str) -> str:
+def follow(url: str, location: str, first: str) -> str:
+    """Give where a redirect leads; ``first``: how errors call the address that was asked for.
+
+    Raises UpstreamError for what is no http address, and from https to http.
+    """
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)

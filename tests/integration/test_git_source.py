@@ -416,9 +416,11 @@ def test_submodules_are_reached_by_http_alone(scene: Scene, address: str) -> Non
 class LargeFiles:
     """A server of Git LFS: its batch API, and objects at another host, behind a token."""
 
-    def __init__(self, site: GitSite, objects: Mapping[str, bytes]) -> None:
+    def __init__(self, site: GitSite, objects: Mapping[str, bytes], **download: object) -> None:
         self.site = site
         self.objects = objects
+        self.download = download
+        """What is said of an object instead."""
 
     def __call__(self, request: Request) -> Answer:
         if not request.path.endswith("/info/lfs/objects/batch"):
@@ -431,6 +433,7 @@ class LargeFiles:
                     "download": {
                         "href": f"https://large.test/{one['oid']}?signature=s3cret",
                         "header": {"X-Token": "t0ken"},
+                        **self.download,
                     }
                 },
             }
@@ -473,6 +476,24 @@ def test_a_large_file_that_is_another_is_refused(scene: Scene) -> None:
     with pytest.raises(DigestMismatchError, match=r"/model\.bin") as caught:
         scene.resolve(git("https://git.test/lfs.git", commit, to="/m", lfs=True))
     assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "download",
+    [
+        {"href": "https://[1/x"},
+        {"href": "https://large.test:99999/x"},
+        {"header": {"X-Token": "a\r\nb"}},
+        {"header": {"X Token": "a"}},
+    ],
+    ids=str,
+)
+def test_a_large_file_at_what_is_no_address_is_told(scene: Scene, download: dict[str, object]) -> None:
+    commit = with_large_files(scene, b"weights", b"weights")
+    digits = hashlib.sha256(b"weights").hexdigest()
+    scene.net.add("git.test", LargeFiles(GitSite(scene.folder / "served"), {digits: b"weights"}, **download))
+    with pytest.raises(UpstreamError, match="the answer is not one of a server of Git LFS"):
+        scene.resolve(git("https://git.test/lfs.git", commit, to="/m", lfs=True))
 
 
 def test_a_large_file_that_is_gone_is_named(scene: Scene) -> None:
