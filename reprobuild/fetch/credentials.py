@@ -6,6 +6,7 @@ Knows nothing of connections; who may see a credential is decided where requests
 from __future__ import annotations
 
 import base64
+import ipaddress
 import netrc
 import os
 from collections.abc import Mapping
@@ -23,6 +24,14 @@ def plain(url: str) -> str:
 def without_query(url: str) -> str:
     """Give an address that a redirect led to as it may be shown: queries carry signatures."""
     return urlunsplit(urlsplit(plain(url))._replace(query=""))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, where a secret may travel without TLS; no name but one is."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def basic(parts: SplitResult) -> str:

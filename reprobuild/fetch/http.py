@@ -34,7 +34,7 @@ from urllib3.exceptions import (
 
 from reprobuild.errors import UpstreamError, UsageError
 from reprobuild.fetch.connections import make_manager
-from reprobuild.fetch.credentials import basic, basic_of, read_netrc
+from reprobuild.fetch.credentials import basic, basic_of, is_loopback, read_netrc
 from reprobuild.fetch.credentials import plain as plain
 from reprobuild.fetch.credentials import without_query as without_query
 from reprobuild.fetch.reach import Reach
@@ -263,7 +263,7 @@ class Http:
             return origin, basic(parts)
         host = parts.hostname or ""
         found = self._netrc.get(host)
-        if found is None or (parts.scheme != "https" and not _is_loopback(host)):
+        if found is None or (parts.scheme != "https" and not is_loopback(host)):
             return origin, ""
         return origin, basic_of(found[0], found[1])
 
@@ -311,10 +311,6 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, (parts.hostname or "").lower(), port
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from reprobuild.derivation.image_reference import (
 )
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError, UsageError
+from reprobuild.fetch.credentials import is_loopback
 from reprobuild.fetch.document import get
 from reprobuild.fetch.http import UnreachableError
 from reprobuild.fetch.registry_access import AuthorizedHttp, RegistryAccess
@@ -148,7 +149,7 @@ def _servers(reference: RegistryReference, settings: Settings) -> list[Endpoint]
     name = DOCKER_HUB_SERVER if reference.registry == DOCKER_HUB else reference.registry
     host = urlsplit(f"//{name}").hostname or ""
     schemes = ["https"]
-    if host in ("localhost", "::1") or host.startswith("127."):
+    if is_loopback(host):
         schemes = ["http", "https"]
     elif host in settings.allow_private:
         schemes = ["https", "http"]

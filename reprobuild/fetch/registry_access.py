@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from reprobuild.errors import UpstreamError
-from reprobuild.fetch.credentials import basic_of, without_query
+from reprobuild.fetch.credentials import basic_of, is_loopback, without_query
 from reprobuild.fetch.docker_credentials import Credentials, DockerCredentials
 from reprobuild.fetch.http import Http, Response
 from reprobuild.fetch.transfer import StatusError, refusal
@@ -256,7 +256,7 @@ def _is_safe(url: str) -> bool:
     """Whether a password may be sent to an address: with TLS, or on this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return parts.scheme == "https" or host in ("localhost", "::1") or host.startswith("127.")
+    return parts.scheme == "https" or is_loopback(host)
 
 
 def _all(response: Response, name: str) -> list[str]:

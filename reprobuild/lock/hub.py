@@ -144,7 +144,10 @@ def _list_of(step: Hub, hub: str, http: Http) -> list[Listed]:
             ) from None
         if not page.following:
             return found
-        url = urljoin(url, page.following)
+        try:
+            url = urljoin(url, page.following)
+        except ValueError:
+            raise UpstreamError(f"{url}: the listing goes on at what is no address") from None
         if not url.startswith(hub + "/"):
             raise UpstreamError(f"{hub}: its listing goes on at another host, {url}")
     raise UpstreamError(f"{url}: the listing has no end")
@@ -157,6 +160,7 @@ def _listed(entry: dict[str, object]) -> Listed:
     path, oid = entry["path"], entry["oid"]
     if not isinstance(path, str) or not isinstance(oid, str) or not isinstance(size, int):
         raise ValueError("a field of the wrong type")
+    path.encode()  # JSON can say what no text is
     parts = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"the path {path!r}")

@@ -167,12 +167,19 @@ def test_wrong_bytes_of_a_large_file_are_found(scene: Scene) -> None:
         pytest.param([{"type": "file", "path": "../x", "oid": "0" * 40, "size": 1}], "the path", id="path"),
         pytest.param([{"type": "file", "path": "x", "oid": "zz", "size": 1}], "the digest", id="oid"),
         pytest.param([{"type": "file", "path": "x", "size": 1}], "KeyError", id="field"),
+        pytest.param([{"type": "file", "path": "\ud800", "oid": "0" * 40, "size": 1}], "codec", id="text"),
         pytest.param({"error": "x"}, "not the listing", id="object"),
     ],
 )
 def test_a_listing_that_makes_no_sense_is_refused(scene: Scene, listing: object, words: str) -> None:
     scene.net.add(HUB, lambda request: Answer(json.dumps(listing).encode()))
     with pytest.raises(UpstreamError, match=words):
+        scene.resolve()
+
+
+def test_a_listing_that_goes_on_at_what_is_no_address_is_told(scene: Scene) -> None:
+    scene.net.add(HUB, lambda request: Answer(b"[]", 200, {"Link": '<https://[1/x>; rel="next"'}))
+    with pytest.raises(UpstreamError, match="no address"):
         scene.resolve()
 
 

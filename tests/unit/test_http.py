@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from reprobuild.errors import UsageError
+from reprobuild.fetch.credentials import is_loopback
 from reprobuild.fetch.http import Http, is_network_cut, plain, without_query
 
 
@@ -20,6 +21,14 @@ from reprobuild.fetch.http import Http, is_network_cut, plain, without_query
 )
 def test_what_of_an_address_is_shown(url: str, shown: str, shorter: str) -> None:
     assert (plain(url), without_query(url)) == (shown, shorter)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [("localhost", True), ("127.1.2.3", True), ("::1", True), ("127.evil.test", False), ("10.0.0.1", False)],
+)
+def test_which_host_is_this_machine(host: str, is_it: bool) -> None:
+    assert is_loopback(host) is is_it
 
 
 HEADER = "Iface\tDestination\tGateway\n"
