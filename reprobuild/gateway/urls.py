@@ -6,6 +6,7 @@ Pure functions; knows nothing of exchanges or sockets. ``shown`` is the form tha
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
@@ -52,7 +53,13 @@ def split_host(authority: str) -> tuple[str, int]:
     match = re.fullmatch(r"(.+?|\[.+\])(?::([0-9]{0,5}))?", authority)
     if match is None or not _HOST.fullmatch(match[1]) or int(match[2] or 0) > 65535:
         raise ValueError(f"no host: {authority[:100]!r}")
-    return match[1].lower().rstrip("."), int(match[2] or 0)
+    host = match[1].lower().rstrip(".")
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise ValueError(f"no host: {host[:100]!r}") from None
+    return host, int(match[2] or 0)
 
 
 def shown(url: str) -> str:

@@ -331,6 +331,7 @@ def test_names_have_addresses_of_their_own_and_are_reported_if_nothing_follows(s
             b"GET /\x01\x1b[31m HTTP/1.1\r\nHost: a.test\r\n\r\n", 80, BAD_HTTP, id="control characters"
         ),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 80, BAD_HTTP, id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: [9]\r\n\r\n", 80, BAD_HTTP, id="no address"),
         pytest.param(
             b"GET / HTTP/1.1\r\nHost: a.test\r\n" + b"X: y\r\n" * 100_000, 80, BAD_HTTP, id="endless headers"
         ),

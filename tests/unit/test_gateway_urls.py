@@ -55,7 +55,9 @@ def test_an_address_has_one_form(scheme: str, authority: str, target: str, url: 
     assert join(scheme, authority, target) == url
 
 
-@pytest.mark.parametrize("authority", ["", "a b", "a/b", "a:b", "a:99999", "a\x00", ":80", "-a", "[::1"])
+@pytest.mark.parametrize(
+    "authority", ["", "a b", "a/b", "a:b", "a:99999", "a\x00", ":80", "-a", "[::1", "[9]"]
+)
 def test_what_is_no_host_is_no_host(authority: str) -> None:
     with pytest.raises(ValueError, match="no host"):
         split_host(authority)
