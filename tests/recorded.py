@@ -96,7 +96,7 @@ def make_bench() -> Iterator[Bench]:
         assert ended.code == 0, ended.err
         lock = json.loads((folder / "recipes/base/recipe.lock").read_text())
         fresh = {"root" if os.geteuid() == 0 else "user": stack.enter_context(_empty(os.geteuid()))}
-        if os.geteuid() == 0 and (python := _python_of_others()):
+        if os.geteuid() == 0 and (python := python_of_others()):
             user = stack.enter_context(_empty(ordinary_uid()))
             fresh["user"] = replace(user, uid=ordinary_uid(), python=python[0], path=python[1])
         yield Bench(project, fresh, json.dumps({**lock, "outputs": {}}))
@@ -114,7 +114,7 @@ def _empty(uid: int) -> Iterator[Project]:
         yield _project(folder)
 
 
-def _python_of_others() -> tuple[str, str] | None:
+def python_of_others() -> tuple[str, str] | None:
     """Give a Python and its path that an ordinary user can run this code with, or None."""
     uid = ordinary_uid()
     packages = sysconfig.get_path("purelib")

@@ -100,7 +100,7 @@ def _edit(path: Path, text: str) -> None:
         pytest.param(lambda p: _edit(p.recipe / "recipe.py", RECIPE + "\n"), id="recipe"),
         pytest.param(
             lambda p: _edit(
-                p.recipe / "recipe.lock", '{"lock": 1, "assembler": 1, "sources": {}, "outputs": {}}'
+                p.recipe / "recipe.lock", '{"lock": 1, "assembler": 2, "sources": {}, "outputs": {}}'
             ),
             id="lock",
         ),
