@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from reprobuild.errors import UsageError
+from reprobuild.events import Note
 from reprobuild.value import replace
 
 TYPE_CHECKING = False
@@ -33,18 +34,34 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
     return found
 
 
-def chosen_names(project: Project, names: Sequence[str], *, everything: bool) -> list[str]:
-    """Give the recipes that were asked for, each once. Raises UsageError for none."""
+def chosen_names(
+    project: Project, names: Sequence[str], *, everything: bool, locked: bool = False
+) -> list[str]:
+    """Give the recipes that were asked for, each once; with ``locked``, all are those that have a lock.
+
+    Raises UsageError for none.
+    """
     from reprobuild.build import recipes
 
     if everything:
         if names:
             raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
         names = recipes.names(project.settings.recipes)
+        if locked:
+            names, left = _by_lock(project, names)
+            if left:
+                project.tell(Note(f"not locked, so left out: {', '.join(left)}"))
     if not names:
         known = recipes.names(project.settings.recipes)
         raise UsageError("which recipe?", recipes.there_are(known) if known else "--recipes DIR")
     return list(dict.fromkeys(names))
+
+
+def _by_lock(project: Project, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    from reprobuild.derivation.lockfile import LOCK_FILE
+
+    has_lock = {name: (project.recipe_folder(name) / LOCK_FILE).is_file() for name in names}
+    return [name for name in names if has_lock[name]], [name for name in names if not has_lock[name]]
 
 
 def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -> Realised:

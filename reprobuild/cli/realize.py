@@ -51,7 +51,7 @@ def command(
         raise UsageError("--dry-run and --check exclude each other")
     options = pairs(sets, "--set")
     with session.working() as project:
-        wanted = chosen_names(project, names, everything=everything)
+        wanted = chosen_names(project, names, everything=everything, locked=True)
         first = 0
         for name in wanted:
             try:

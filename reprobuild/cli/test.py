@@ -41,7 +41,9 @@ def command(
     A tag or an image ID has examples too: they travel in the image. Exit code 1 if any fails.
     """
     code = 0
-    for name in chosen_names(session.project(), names, everything=everything):
+    with session.working() as project:
+        chosen = chosen_names(project, names, everything=everything, locked=True)
+    for name in chosen:
         with session.working() as project:
             passed = _test(session, project, name, sets, trust=trust)
         code = code if passed else FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -94,3 +95,9 @@ def test_packages_are_seen_by_python_and_have_byte_code(project: Project) -> Non
     )
     ended = project.call("run", "post2018", "--", "python3", "-c", script)
     assert ended.out.splitlines() == ["2.6.0", "True []"]
+
+
+def test_all_are_those_that_are_locked(project: Project) -> None:
+    planned = project.call("realize", "--all", "--dry-run", "--json")
+    assert [json.loads(line)["recipe"] for line in planned.out.splitlines()] == LOCKED
+    assert f"not locked, so left out: {', '.join(UNLOCKED)}" in planned.err
