@@ -202,7 +202,7 @@ def test_a_mirror_of_the_step_is_asked_first(machine: Machine, mirror: list[str]
     step = apt("bookworm", "libx", mirrors=[url])
     pins = machine.lock(step)
     machine.fetch(step, pins)
-    assert mirror[-1] == "/pool/main/l/libx/libx_1.2-1_amd64.deb"
+    assert "/pool/main/l/libx/libx_1.2-1_amd64.deb" in mirror
 
 
 def test_the_past_comes_from_a_mirror_that_holds_dates(

@@ -157,12 +157,12 @@ def trusting(sandboxes: Sandboxes) -> Sandboxes:
 def test_an_authority_is_trusted_where_a_tree_has_no_bundle(trusting: Sandboxes) -> None:
     outcome = trusting.shell(
         "cat $SSL_CERT_FILE /usr/local/share/ca-certificates/*; echo $JAVA_TOOL_OPTIONS $PIP_CERT "
-        "$GIT_SSL_CAINFO; cat /etc/java/keystore; stat -c '%a %u' /etc /etc/ssl/certs $SSL_CERT_FILE",
+        "$GIT_SSL_CAINFO; cat /etc/java/keystore; stat -c '%a %u' /etc/ssl/certs $SSL_CERT_FILE",
         env={"GIT_SSL_CAINFO": "/own"},
         capture=True,
     )
     text = AUTHORITY.decode()
-    assert outcome.text == f"{text}{text}-Dx=y /gateway's /own\nkeys\n755 0\n755 0\n644 0\n"
+    assert outcome.text == f"{text}{text}-Dx=y /gateway's /own\nkeys\n755 0\n644 0\n"
     assert outcome.capture.changes == []
 
 
