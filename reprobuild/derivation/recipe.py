@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
+from reprobuild.derivation.arguments import checked_environment, path_inside
 from reprobuild.derivation.dockerfile.verify import check_stages
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
 from reprobuild.derivation.steps import Gdrive, Oci, Stage, Step, Url
 from reprobuild.derivation.where import Where
-from reprobuild.derivation.words import checked_environment, path_inside
 from reprobuild.errors import RecipeError
 
 P = ParamSpec("P")

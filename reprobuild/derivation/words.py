@@ -7,40 +7,30 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
+from reprobuild.derivation.arguments import (
+    check_day,
+    checked_environment,
+    checked_mode,
+    fetched_fields,
+    file_fields,
+    path_inside,
+)
 from reprobuild.derivation.drive_id import check_drive_id
+from reprobuild.derivation.git_address import check_commit, check_repository
 from reprobuild.derivation.hub_layouts import checked_hub
 from reprobuild.derivation.image_reference import LocalReference, read_reference
 from reprobuild.derivation.predictors import check_network
-from reprobuild.derivation.steps import (
-    Apt,
-    Fetched,
-    Files,
-    Gdrive,
-    Git,
-    Hub,
-    Oci,
-    Run,
-    Step,
-    Url,
-    Wheels,
-)
+from reprobuild.derivation.served import checked_answers, checked_ports
+from reprobuild.derivation.steps import Apt, Fetched, Files, Gdrive, Git, Hub, Oci, Run, Step, Url, Wheels
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
 
-SERVED_PORTS = (53, 80, 443)
-"""Where names are looked up, and where servers are: served for every recorded command."""
-
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}T\d{6}Z")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=\S+)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SCP = re.compile(r"(?:[^@/]+@)?([^:/]+):(?!//)(.+)")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -58,7 +48,12 @@ def files(source: str, *, to: str, mode: int | None = None, uid: int = 0, gid: i
             "name a path inside the recipe's folder, or copy the files there",
         )
     return Files(
-        source=source, to=path_inside(to, where), mode=_mode(mode, where), uid=uid, gid=gid, where=where
+        source=source,
+        to=path_inside(to, where),
+        mode=checked_mode(mode, where),
+        uid=uid,
+        gid=gid,
+        where=where,
     )
 
 
@@ -90,18 +85,10 @@ def url(
             f"{where}: url() holds a user name or password, which would be kept in the lock",
             "put credentials into ~/.netrc",
         )
-    _check_file(sha256, unpack, strip, mode, where)
     return Url(
         url=url,
-        to=to and path_inside(to, where),
-        sha256=sha256,
-        unpack=unpack,
-        strip=strip,
-        mode=_mode(mode, where),
-        mirrors=checked_mirrors(mirrors, where),
-        licence=licence,
-        redistribute=redistribute,
-        where=where,
+        **file_fields(to, sha256, unpack, strip, mode, where),
+        **fetched_fields(mirrors, licence, redistribute, where),
     )
 
 
@@ -130,7 +117,7 @@ def apt(
     for package in packages:
         if not _PACKAGE.fullmatch(package):
             raise RecipeError(f"{where}: apt(…, {package!r}): not the name of a Debian package")
-    _check_day(as_of, where)
+    check_day(as_of, where)
     parts = (components,) if isinstance(components, str) else tuple(components)
     return Apt(
         suite=suite,
@@ -139,10 +126,7 @@ def apt(
         arch=arch,
         as_of=as_of,
         configure=configure,
-        mirrors=checked_mirrors(mirrors, where),
-        licence=licence,
-        redistribute=redistribute,
-        where=where,
+        **fetched_fields(mirrors, licence, redistribute, where),
     )
 
 
@@ -169,16 +153,13 @@ def wheels(
             raise RecipeError(f"{where}: wheels({requirement!r}): not a requirement")
     if python and not re.fullmatch(r"3\.\d+", python):
         raise RecipeError(f"{where}: python={python!r}: a version like '3.11' is needed")
-    _check_day(as_of, where)
+    check_day(as_of, where)
     return Wheels(
         requirements=tuple(sorted(set(requirements))),
         python=python,
         as_of=as_of,
         build=build,
-        mirrors=checked_mirrors(mirrors, where),
-        licence=licence,
-        redistribute=redistribute,
-        where=where,
+        **fetched_fields(mirrors, licence, redistribute, where),
     )
 
 
@@ -220,8 +201,8 @@ def run(
         owners=owners,
         threads=threads,
         workdir=workdir and path_inside(workdir, where),
-        ports=_ports(ports, where),
-        answers=_answers(answers or {}, where),
+        ports=checked_ports(ports, where),
+        answers=checked_answers(answers or {}, where),
         refusal=refusal,
         where=where,
     )
@@ -276,10 +257,8 @@ def git(
     """
     where = Where.caller()
     for address in (url, *mirrors):
-        _check_repository(address, where)
-    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-        meant = _full_commit(url, str(commit or "HEAD"))
-        raise RecipeError(f"{where}: git(): {commit!r} is no full commit", meant)
+        check_repository(address, where)
+    check_commit(commit, url, where)
     return Git(
         url=url,
         commit=commit,
@@ -312,18 +291,10 @@ def gdrive(
     """
     where = Where.caller()
     check_drive_id(file_id, where)
-    _check_file(sha256, unpack, strip, mode, where)
     return Gdrive(
         file_id=file_id,
-        to=to and path_inside(to, where),
-        sha256=sha256,
-        unpack=unpack,
-        strip=strip,
-        mode=_mode(mode, where),
-        mirrors=checked_mirrors(mirrors, where),
-        licence=licence,
-        redistribute=redistribute,
-        where=where,
+        **file_fields(to, sha256, unpack, strip, mode, where),
+        **fetched_fields(mirrors, licence, redistribute, where),
     )
 
 
@@ -356,10 +327,7 @@ def hub(
         layout=layout,
         to=to and path_inside(to, where),
         repository_kind=kind,
-        mirrors=checked_mirrors(mirrors, where),
-        licence=licence,
-        redistribute=redistribute,
-        where=where,
+        **fetched_fields(mirrors, licence, redistribute, where),
     )
 
 
@@ -380,119 +348,3 @@ def dockerfile(
         if not isinstance(name, str) or not isinstance(value, str):
             raise RecipeError(f"{where}: dockerfile(): args={{{name!r}: {value!r}}}: texts are needed")
     return read_dockerfile(path, dict(args or {}), target, context, where, folder)
-
-
-def path_inside(path: str, where: Where) -> str:
-    """Give an absolute path of the image as it was written. Raises RecipeError for any other text."""
-    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise RecipeError(f"{where}: {path!r} is no absolute path in the image")
-    return path
-
-
-def checked_environment(env: Mapping[str, str] | None, where: Where) -> dict[str, str]:
-    """Give variables that a process can have. Raises RecipeError, naming one that none can."""
-    for name, value in (env or {}).items():
-        fits = isinstance(name, str) and isinstance(value, str) and "\0" not in name + value
-        if not fits or not name or "=" in name:
-            raise RecipeError(f"{where}: env={{{name!r}: {value!r}}}: no process can have such a variable")
-    return dict(env or {})
-
-
-def _ports(ports: tuple[int, ...] | list[int], where: Where) -> tuple[int, ...]:
-    if not isinstance(ports, list | tuple):
-        raise RecipeError(f"{where}: ports={ports!r}: a list is needed", f"ports=[{ports}]")
-    for port in ports:
-        if type(port) is not int or not 0 < port < 65536 or port in SERVED_PORTS:
-            raise RecipeError(
-                f"{where}: ports={list(ports)!r}: TCP ports beside those that are always served "
-                f"({', '.join(map(str, SERVED_PORTS))}) are needed"
-            )
-    return tuple(sorted(set(ports)))
-
-
-def _answers(answers: Mapping[str, Fetched], where: Where) -> dict[str, Fetched]:
-    if not isinstance(answers, Mapping):
-        raise RecipeError(
-            f"{where}: answers={answers!r}: addresses and what answers them are needed",
-            'answers={"https://…": url("https://…")}',
-        )
-    for address, source in answers.items():
-        parts = urlsplit(address) if isinstance(address, str) else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise RecipeError(f"{where}: answers={{{address!r}: …}}: not an http or https address")
-        if not isinstance(source, Url | Gdrive | Hub):
-            raise RecipeError(
-                f"{where}: answers={{{address!r}: …}}: the answer is a source of one file",
-                "one of url(…), gdrive(…), hub(…)",
-            )
-        if getattr(source, "unpack", False):
-            raise RecipeError(
-                f"{where}: answers={{{address!r}: …}}: the file itself answers, without unpack="
-            )
-        if isinstance(source, Hub) and (len(source.files) != 1 or "*" in source.files[0]):
-            raise RecipeError(
-                f"{where}: answers={{{address!r}: hub(…)}} needs exactly one file", 'files=["model.bin"]'
-            )
-    return {address: answers[address] for address in sorted(answers)}
-
-
-def _mode(mode: int | None, where: Where) -> int | None:
-    if mode is not None and not 0 <= mode <= 0o7777:
-        raise RecipeError(f"{where}: mode={mode!r}: permission bits like 0o755 are needed")
-    return mode
-
-
-def checked_mirrors(mirrors: tuple[str, ...] | list[str], where: Where) -> tuple[str, ...]:
-    """Give addresses that have the same bytes. Raises RecipeError for what is none, or holds a password."""
-    for mirror in (mirrors,) if isinstance(mirrors, str) else mirrors:
-        parts = urlsplit(mirror)
-        if isinstance(mirrors, str) or parts.scheme not in ("http", "https", "file"):
-            raise RecipeError(
-                f"{where}: mirrors={mirrors!r}: a list of http, https or file addresses is needed"
-            )
-        if parts.username or parts.password:
-            raise RecipeError(
-                f"{where}: mirrors= holds a user name or password", "put credentials into ~/.netrc"
-            )
-    return tuple(mirrors)
-
-
-def _check_file(sha256: str, unpack: bool, strip: int, mode: int | None, where: Where) -> None:
-    """Check what is said of one file, wherever it is from."""
-    _check_sha256(sha256, where)
-    if strip < 0 or (strip and not unpack):
-        raise RecipeError(f"{where}: strip={strip} makes sense only as a count, with unpack=True")
-    if unpack and mode is not None:
-        raise RecipeError(f"{where}: mode= is for one file; with unpack=True the archive's own modes count")
-
-
-def _check_sha256(sha256: str, where: Where) -> None:
-    if sha256 and not _SHA256.fullmatch(sha256):
-        raise RecipeError(f"{where}: sha256={sha256!r}: 64 lower-case hex digits are needed")
-
-
-def _check_repository(url: str, where: Where) -> None:
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise RecipeError(
-            f"{where}: git() holds a user name or password, which would be kept in the lock",
-            "put credentials into ~/.netrc, and name the https address without them",
-        )
-    if parts.scheme not in ("http", "https", "file") or (parts.scheme != "file" and not parts.hostname):
-        scp = _SCP.fullmatch(url)
-        raise RecipeError(
-            f"{where}: git({url!r}): not an http or https address, nor file: and the path of a bundle",
-            f"most hosts answer at https://{scp[1]}/{scp[2]}" if scp else "",
-        )
-
-
-def _full_commit(url: str, commit: str) -> str:
-    """Give the command that tells the whole name of what was meant by a commit."""
-    if re.fullmatch(r"[0-9a-fA-F]{4,64}", commit):
-        return f"in a clone of it: git rev-parse {commit}^{{commit}}"
-    return f"git ls-remote {shlex.quote(url)} {shlex.quote(commit)}"
-
-
-def _check_day(as_of: str, where: Where) -> None:
-    if as_of and not _DAY.fullmatch(as_of):
-        raise RecipeError(f"{where}: as_of={as_of!r}: a day like '2024-01-31' is needed")
