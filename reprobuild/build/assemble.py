@@ -25,8 +25,9 @@ from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
-from reprobuild.derivation.steps import Apt, Files, Run, Stage, Step, Wheels, Written
+from reprobuild.derivation.steps import Apt, Files, Run, Step, Wheels
 from reprobuild.derivation.world import World
+from reprobuild.derivation.written import Stage, Written
 from reprobuild.digest import Digest
 from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Result, thread_environment

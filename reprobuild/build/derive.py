@@ -29,8 +29,9 @@ from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import with_exchanges
-from reprobuild.derivation.steps import Copy, Files, Run, Step
+from reprobuild.derivation.steps import Files, Run, Step
 from reprobuild.derivation.world import World, world_of
+from reprobuild.derivation.written import Copy
 from reprobuild.value import NOTHING
 
 NAMESPACE = "reprobuild"

@@ -20,8 +20,8 @@ from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
-from reprobuild.derivation.steps import Stage
 from reprobuild.derivation.world import World, world_of
+from reprobuild.derivation.written import Stage
 from reprobuild.digest import Digest
 from reprobuild.events import StepFinished, StepStarted, ignore
 from reprobuild.store.store import Store

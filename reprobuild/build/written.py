@@ -17,8 +17,8 @@ from reprobuild.build.unpack import is_tar, unpack
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
 from reprobuild.derivation.stated import Stated, after, word
-from reprobuild.derivation.steps import Copy, Setting, Stage
 from reprobuild.derivation.world import World
+from reprobuild.derivation.written import Copy, Setting, Stage
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError, ReprobuildError
 from reprobuild.store.store import Store

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
 from reprobuild.derivation.predictors import Json, Parameter
 from reprobuild.derivation.recipe import Image, Recipe
-from reprobuild.derivation.steps import STEP_KINDS, Step
+from reprobuild.derivation.steps import Apt, Files, Gdrive, Git, Hub, Oci, Run, Step, Url, Wheels
 from reprobuild.derivation.where import Where
+from reprobuild.derivation.written import Copy, Setting, Stage
 from reprobuild.errors import RecipeError
+
+STEP_KINDS: Mapping[str, type[Step]] = MappingProxyType(
+    {step.kind: step for step in (Files, Url, Apt, Wheels, Run, Oci, Git, Gdrive, Hub, Setting, Copy, Stage)}
+)
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Json]:

@@ -18,21 +18,9 @@ from reprobuild.derivation.predictor_codec import predictors_to_json
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.recorded import PREDICTOR, predictor_key
-from reprobuild.derivation.steps import (
-    Apt,
-    Copy,
-    FetchedFile,
-    Files,
-    Git,
-    Hub,
-    Oci,
-    Run,
-    Setting,
-    Stage,
-    Step,
-    Wheels,
-)
+from reprobuild.derivation.steps import Apt, FetchedFile, Files, Git, Hub, Oci, Run, Step, Wheels
 from reprobuild.derivation.world import world_of
+from reprobuild.derivation.written import Copy, Setting, Stage
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
 from reprobuild.tree import Entry, Layer

@@ -16,8 +16,9 @@ from typing import Any, ParamSpec
 from reprobuild.derivation.arguments import checked_environment, path_inside
 from reprobuild.derivation.dockerfile.verify import check_stages
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
-from reprobuild.derivation.steps import Gdrive, Oci, Stage, Step, Url
+from reprobuild.derivation.steps import Gdrive, Oci, Step, Url
 from reprobuild.derivation.where import Where
+from reprobuild.derivation.written import Stage
 from reprobuild.errors import RecipeError
 
 P = ParamSpec("P")

@@ -14,7 +14,8 @@ from typing import Any
 from reprobuild.derivation.dockerfile.expand import TEXT, Rules, WordError, expand, expand_words
 from reprobuild.derivation.dockerfile.settings import IN_SHELL
 from reprobuild.derivation.predictors import Json
-from reprobuild.derivation.steps import Setting, Step
+from reprobuild.derivation.steps import Step
+from reprobuild.derivation.written import Setting
 from reprobuild.errors import RecipeError
 
 SHELL = ("/bin/sh", "-c")

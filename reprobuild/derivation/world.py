@@ -15,7 +15,8 @@ from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Image
 from reprobuild.derivation.stated import PATH, Stated, after
-from reprobuild.derivation.steps import Hub, Oci, Setting, Stage
+from reprobuild.derivation.steps import Hub, Oci
+from reprobuild.derivation.written import Setting, Stage
 
 if TYPE_CHECKING:
     from reprobuild.derivation.derive import DerivedStep

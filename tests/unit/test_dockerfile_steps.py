@@ -12,9 +12,10 @@ from reprobuild.derivation.codec import step_from_json, step_to_json
 from reprobuild.derivation.dockerfile.expansion import dockerfile_steps
 from reprobuild.derivation.dockerfile.reading import read_dockerfile
 from reprobuild.derivation.recipe import image
-from reprobuild.derivation.steps import Copy, Git, Oci, Run, Setting, Stage, Step, Url
+from reprobuild.derivation.steps import Git, Oci, Run, Step, Url
 from reprobuild.derivation.where import Where
 from reprobuild.derivation.words import dockerfile
+from reprobuild.derivation.written import Copy, Setting, Stage
 from reprobuild.errors import RecipeError
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from reprobuild.derivation.dockerfile.patterns import GLOB, Ignored, glob
 from reprobuild.derivation.folder import LOCK_FILE, RECORDED, is_left_out
 from reprobuild.derivation.git_index import executables
-from reprobuild.derivation.steps import Copy, Run
+from reprobuild.derivation.steps import Run
+from reprobuild.derivation.written import Copy
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError
 from reprobuild.store.transaction import Transaction

@@ -15,7 +15,7 @@ from reprobuild import tree as trees
 from reprobuild.build.accounts import NoSuchAccountError, Read, owner_of
 from reprobuild.derivation.dockerfile.patterns import GLOB, PatternError, cleaned, glob
 from reprobuild.derivation.stated import Stated, word
-from reprobuild.derivation.steps import Copy
+from reprobuild.derivation.written import Copy
 from reprobuild.errors import RecipeError
 from reprobuild.tree import Entry, Tree, TreeError
 

@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 from reprobuild.derivation.dockerfile.expand import TEXT, Rules, WordError, names_in, quoted, raw_words
 from reprobuild.derivation.dockerfile.parser import Heredoc, Instruction, heredoc_of
 from reprobuild.derivation.dockerfile.patterns import PatternError, cleaned, glob
-from reprobuild.derivation.steps import Copy, Git, Step, Url
+from reprobuild.derivation.steps import Git, Step, Url
+from reprobuild.derivation.written import Copy
 
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "COPY": ("from", "chown", "chmod", "link", "exclude"),

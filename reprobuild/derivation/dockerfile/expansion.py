@@ -25,8 +25,9 @@ from reprobuild.derivation.dockerfile.stages import (
     find_stages,
     value_of,
 )
-from reprobuild.derivation.steps import Oci, Run, Setting, Stage, Step
+from reprobuild.derivation.steps import Oci, Run, Step
 from reprobuild.derivation.where import Where
+from reprobuild.derivation.written import Setting, Stage
 from reprobuild.errors import RecipeError
 
 SHELL = ("/bin/sh", "-c")

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
-from reprobuild.derivation.steps import Copy, Run, Setting, Stage, Step, Written
+from reprobuild.derivation.steps import Run, Step
+from reprobuild.derivation.written import Copy, Setting, Stage, Written
 from reprobuild.errors import RecipeError
 
 OneStep = TypeVar("OneStep", bound=Written)
