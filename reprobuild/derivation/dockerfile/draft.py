@@ -6,25 +6,24 @@ another shell) it leaves to ``dockerfile(…)`` as a whole.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from reprobuild.derivation.dockerfile import fetches
 from reprobuild.derivation.dockerfile.copying import is_address, words_of
+from reprobuild.derivation.dockerfile.declared import Known, declared
 from reprobuild.derivation.dockerfile.expand import Rules, WordError, expand, names_in
 from reprobuild.derivation.dockerfile.expansion import dockerfile_steps
 from reprobuild.derivation.dockerfile.parser import Instruction, heredoc_of, parse
 from reprobuild.derivation.dockerfile.patterns import GLOB, cleaned, glob
+from reprobuild.derivation.dockerfile.recipe_text import q, recipe_text
 from reprobuild.derivation.dockerfile.settings import setting_words
 from reprobuild.derivation.dockerfile.shell import Part, hidden_failures, is_row, parts
 from reprobuild.derivation.dockerfile.stages import argument_words, find_stages
-from reprobuild.derivation.predictors import Json
-from reprobuild.derivation.stated import PATH
 
 ROOT = "src"
 """The folder of the recipe that gets the Dockerfile's context."""
@@ -66,23 +65,18 @@ def draft(text: str, name: str, context: Sequence[str], read: Mapping[str, str] 
     why = _needs_the_whole(parsed.instructions, len(stages.all))
     if why is not None:
         found.append(why)
-        recipe = _recipe(name, ['dockerfile("src/Dockerfile")'], {}, "", _start(parsed.instructions))
+        recipe = recipe_text(name, ['dockerfile("src/Dockerfile")'], {}, "", _start(parsed.instructions))
         return Draft(recipe, tuple(sorted(found, key=_line)), (".",), True)
-    writer = _Writer(Rules(parsed.escape), stages.arguments, context, read or {})
+    writer = _Writer(Rules(parsed.escape), stages.arguments, context, Known(read or {}))
     base = stages.all[0]
     writer.has_workdir = any(one.word == "WORKDIR" for one in base.body)
     if base.reference:
         writer.base(base.reference)
     for one in base.body:
         writer.add(one)
-    recipe = _recipe(name, writer.steps, writer.env, writer.workdir, _start(parsed.instructions))
+    recipe = recipe_text(name, writer.steps, writer.env, writer.workdir, _start(parsed.instructions))
     findings = sorted([*found, *writer.findings], key=_line)
     return Draft(recipe, tuple(findings), tuple(dict.fromkeys(writer.copies)))
-
-
-def q(value: Json) -> str:
-    """Give a text, or a list or mapping of texts, as Python writes it, in double quotes."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _line(one: Finding) -> int:
@@ -126,23 +120,19 @@ class _Writer:
     rules: Rules
     arguments: Mapping[str, str]
     context: Sequence[str]
-    read: Mapping[str, str]
+    known: Known
     steps: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    known: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
     workdir: str = ""
     has_workdir: bool = False
     """Whether the image has a folder of its own in the end, which is not yet that of its first commands."""
-    suite: str = ""
-    placed: dict[str, str] = field(default_factory=dict)
-    """Path in the image → path in the context, of files that were copied."""
 
     def base(self, reference: str) -> None:
         """Begin with a base image."""
         self.steps.append(f"oci({q(reference)})")
-        self.suite = next((suite for suite in SUITES if re.search(rf"[:-]{suite}\b", reference)), "")
+        self.known.suite = next((suite for suite in SUITES if re.search(rf"[:-]{suite}\b", reference)), "")
 
     def note(self, one: Instruction, text: str) -> None:
         self.findings.append(Finding(one.where.line, text))
@@ -150,9 +140,9 @@ class _Writer:
     def value(self, word: str, one: Instruction) -> str:
         """Expand a word; what only the base image knows is empty, and said."""
         try:
-            for name in sorted(names_in(word, self.rules) - self.known.keys()):
+            for name in sorted(names_in(word, self.rules) - self.known.variables.keys()):
                 self.note(one, f"${name} is not known here and taken as empty")
-            return expand(word, self.known, self.rules)
+            return expand(word, self.known.variables, self.rules)
         except WordError as error:
             raise one.error(str(error)) from None
 
@@ -178,16 +168,16 @@ class _Writer:
         if one.word == "ARG":
             for name, default in argument_words(one, self.rules.escape):
                 if default is not None:
-                    self.known[name] = self.value(default, one)
+                    self.known.variables[name] = self.value(default, one)
                 elif name in self.arguments:
-                    self.known[name] = self.arguments[name]
+                    self.known.variables[name] = self.arguments[name]
             return
         values = setting_words(one, self.rules.escape)
         said = {name: self.value(word, one) for name, word in zip(values[::2], values[1::2], strict=True)}
         if "PATH" in said:
             self.note(one, "PATH is written out here: see that it fits the base image's")
         self.env |= said
-        self.known |= said
+        self.known.variables |= said
 
     # COPY and ADD.
 
@@ -232,9 +222,9 @@ class _Writer:
         for name in self.context if is_folder else (path,):
             if not is_folder:
                 where = target + posixpath.basename(name) if target.endswith("/") else target
-                self.placed[where] = name
+                self.known.placed[where] = name
             elif not path or name.startswith(path + "/"):
-                self.placed[posixpath.join(target, name[len(path) :].lstrip("/"))] = name
+                self.known.placed[posixpath.join(target, name[len(path) :].lstrip("/"))] = name
 
     # RUN: what can be declared, between what is recorded.
 
@@ -249,15 +239,16 @@ class _Writer:
         begun = folder
         waiting: list[Part] = []
         row = parts(one.rest)
+        note = partial(self.note, one)
         at = 0
         while at < len(row):
-            words = fetches.words(self._plain(row[at].text))
+            words = fetches.words(self.known.plain(row[at].text))
             if words and words[0] == "cd" and len(words) == 2:
                 folder = posixpath.normpath(posixpath.join(folder, words[1]))
                 waiting.append(row[at])
                 at += 1
                 continue
-            taken, step = self._declared(one, row, at, folder) if words else (0, "")
+            taken, step = declared(row[at:], folder, self.known, note) if words else (0, "")
             if not taken:
                 waiting.append(row[at])
                 at += 1
@@ -272,95 +263,6 @@ class _Writer:
             at += taken
         self._recorded(one, waiting, begun)
 
-    def _plain(self, text: str) -> str:
-        """Replace the variables of a command that the Dockerfile itself tells."""
-
-        def value(found: re.Match[str]) -> str:
-            name = found[1] or found[2]
-            known = self.known.get(name)
-            return known if known is not None and re.fullmatch(r"[\w./:@%+,=-]*", known) else found[0]
-
-        return re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, text)
-
-    def _declared(self, one: Instruction, row: Sequence[Part], at: int, folder: str) -> tuple[int, str]:
-        """Give how many commands of a row a step says, and the step; none and nothing for what none says."""
-        commands = [fetches.words(self._plain(part.text)) or [""] for part in row[at:]]
-        first = commands[0]
-        if (got := fetches.download(first, folder)) is not None:
-            return self._archive(got, commands, folder) or (1, f"url({q(got[0])}, to={q(got[1])})")
-        if (drive := fetches.drive_file(first, folder)) is not None:
-            return 1, f"gdrive({q(drive[0])}, to={q(drive[1])})"
-        if (cloned := fetches.clone(first, folder)) is not None:
-            return self._clone(one, cloned, commands, folder)
-        if (wanted := fetches.pip_install(first)) is not None:
-            return self._pip(one, *wanted, folder)
-        if fetches.apt_install(first) is not None:
-            return self._apt(commands)
-        return 0, ""
-
-    def _archive(
-        self, got: tuple[str, str], commands: Sequence[list[str]], folder: str
-    ) -> tuple[int, str] | None:
-        """Give the step of a download that is unpacked and removed at once."""
-        if len(commands) < 3:
-            return None
-        unpacked = fetches.untar(commands[1], folder)
-        removed = [
-            posixpath.normpath(posixpath.join(folder, path)) for path in commands[2][1:] if path != "-f"
-        ]
-        if unpacked is None or unpacked[0] != got[1] or commands[2][0] != "rm" or removed != [got[1]]:
-            return None
-        strip = f", strip={unpacked[2]}" if unpacked[2] else ""
-        return 3, f"url({q(got[0])}, to={q(unpacked[1])}, unpack=True{strip})"
-
-    def _clone(
-        self, one: Instruction, cloned: tuple[str, str], commands: Sequence[list[str]], folder: str
-    ) -> tuple[int, str]:
-        address, to = cloned
-        for count, command in enumerate(commands[1:3], start=2):
-            if command[0] == "cd" and len(command) == 2:
-                folder = posixpath.normpath(posixpath.join(folder, command[1]))
-                continue
-            found = fetches.checkout(command, folder)
-            if found is not None and found[0] == to:
-                return count, f"git({q(address)}, {q(found[1])}, to={q(to)})"
-            break
-        self.note(one, f"git clone {address} names no commit: what there is when it is locked is recorded")
-        return 0, ""
-
-    def _pip(
-        self, one: Instruction, requirements: list[str], files: list[str], folder: str
-    ) -> tuple[int, str]:
-        wanted = list(requirements)
-        for name in files:
-            path = self.placed.get(posixpath.normpath(posixpath.join(folder, name)), "")
-            text = self.read.get(path)
-            if text is None:
-                return 0, ""
-            lines = (line.partition(" #")[0].strip() for line in text.splitlines())
-            wanted += [line for line in lines if line and not line.startswith("#")]
-        loose = [line for line in wanted if not fetches.is_pinned(line)]
-        if loose:
-            self.note(
-                one, f"pip installs {loose[0]} in no fixed version: what comes when it is locked is recorded"
-            )
-            return 0, ""
-        return 1, f"wheels({', '.join(map(q, wanted))})"
-
-    def _apt(self, commands: Sequence[list[str]]) -> tuple[int, str]:
-        if not self.suite:
-            return 0, ""
-        count, wanted = 0, []
-        for command in commands:
-            found = fetches.apt_install(command)
-            if found is None:
-                break
-            wanted += found
-            count += 1
-        if not wanted:
-            return 0, ""
-        return count, f"apt({q(self.suite)}, {', '.join(map(q, wanted))}, configure=True)"
-
     def _recorded(self, one: Instruction, commands: Sequence[Part | list[str]], folder: str) -> None:
         """Write what stays a command; one that does nothing but go somewhere is none."""
         if not commands:
@@ -372,42 +274,12 @@ class _Writer:
             if all(part.text.startswith("cd ") for part in texts):
                 return
             text = " && ".join(part.text for part in texts)
-            assigned = [name for name in sorted(self.known) if re.search(rf"\$\{{?{name}\b", text)]
-            hidden = {name: self.known[name] for name in assigned if name not in self.env and name != "PATH"}
+            known = self.known.variables
+            assigned = [name for name in sorted(known) if re.search(rf"\$\{{?{name}\b", text)]
+            hidden = {name: known[name] for name in assigned if name not in self.env and name != "PATH"}
             shown = q(text) + (f", env={q(hidden)}" if hidden else "")
         where = f", workdir={q(folder)}" if folder != "/" or self.has_workdir else ""
         if dict(one.flags).get("network") == "none":
             self.steps.append(f"run({shown}{where})")
         else:
             self.steps.append(f'run({shown}, network="recorded"{where})')
-
-
-def _recipe(name: str, steps: Sequence[str], env: Mapping[str, str], workdir: str, start: str) -> str:
-    words = sorted({step.partition("(")[0] for step in steps} | {"image", "predictor", "recipe"})
-    lines = "\n".join(f"        {step}," for step in steps)
-    more = f"        env={q(dict(env))},\n" if env else ""
-    more += f"        workdir={q(workdir)},\n" if workdir else ""
-    said = f"        # The Dockerfile's own: {start}\n" if start else ""
-    function = name.replace("-", "_")
-    head = textwrap.dedent(f'''\
-        """{name}: drafted from a Dockerfile. Say here in a line what it is."""
-        from reprobuild import {", ".join(words)}
-
-
-        @recipe(version="0.1")
-        def {function}():
-            return image(
-        ''')
-    return (
-        f"{head}{lines}\n{more}{said}"
-        "        predictors={\n"
-        '            "default": predictor(\n'
-        "                # Write here what reads JSON Lines and writes one line for each.\n"
-        '                "cp {input} {output}",\n'
-        '                inputs={"text": str},\n'
-        '                outputs={"text": str},\n'
-        '                examples=[({"text": "abc"}, {"text": "abc"})],\n'
-        "            ),\n"
-        "        },\n"
-        "    )\n"
-    )
