@@ -13,9 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol
 
-from reprobuild.errors import RecipeError
+from reprobuild.build.archive import ArchiveError, Kind, Member, Stream, clean_path, decoded, shown
 
 BLOCK = 512
 READ_SIZE = 256 * 1024
@@ -23,7 +22,6 @@ LONGEST_NAME = 64 * 1024
 LARGEST_HEADER = 8 * 1024 * 1024
 """Bytes of one pax header."""
 
-Kind = Literal["d", "f", "l", "h", "s"]
 _KINDS: Mapping[bytes, Kind] = {
     b"0": "f",
     b"\0": "f",
@@ -46,39 +44,6 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 _CAPABILITY_BASE64 = "LIBARCHIVE.xattr.security.capability"
 _ZERO_BLOCK = bytes(BLOCK)
 CUT_OFF = "the archive is cut off"
-
-
-class ArchiveError(RecipeError):
-    """An archive that cannot be unpacked: damaged, cut off, or with what an image cannot hold."""
-
-
-class Stream(Protocol):
-    """What archives are read from: a binary file, or something that unpacks one."""
-
-    def read(self, size: int, /) -> bytes:
-        """Give at most ``size`` bytes, ``b""`` at the end."""
-
-
-class Member(NamedTuple):
-    """One member of an archive."""
-
-    path: str
-    """Relative, with no empty, ``.`` or ``..`` part; ``""`` for the root itself."""
-    kind: Kind
-    """A directory, a file, a symbolic link, or a hard link (``h``) to an earlier member; in an image's layer
-    a device or fifo too (``s``)."""
-    mode: int
-    """Permission bits, 0 to 0o7777."""
-    uid: int = 0
-    gid: int = 0
-    size: int = 0
-    """Bytes of the body; 0 unless a file."""
-    target: str = ""
-    """Of a symbolic link, as it is; of a hard link, the member's path, in the form of ``path``."""
-    capability: bytes = b""
-    """The value of ``security.capability``, if any."""
-    mtime: int = 0
-    """Whole seconds since the epoch; read in an image's layer alone."""
 
 
 class Body:
@@ -303,10 +268,10 @@ def _member(
     if flag == b"V":
         return None
     if flag in _REFUSED and not (is_layer and flag in _SPECIAL):
-        raise ArchiveError(f"{_shown(name)} is {_REFUSED[flag]}, which an image cannot hold")
+        raise ArchiveError(f"{shown(name)} is {_REFUSED[flag]}, which an image cannot hold")
     kind = "s" if flag in _SPECIAL else _KINDS.get(flag)
     if kind is None:
-        raise ArchiveError(f"{_shown(name)} is of a type that is not known, {flag!r}")
+        raise ArchiveError(f"{shown(name)} is of a type that is not known, {flag!r}")
     if kind == "f" and name.endswith(b"/"):
         kind = "d"  # V7 has no other way to say it
     path = clean_path(name.lstrip(b"/") if is_layer else name)
@@ -327,7 +292,7 @@ def _member(
             link = records["linkpath"] if "linkpath" in records else header[157:257].split(b"\0", 1)[0]
             if kind == "h" and is_layer:
                 link = link.lstrip(b"/")
-            target = clean_path(link) if kind == "h" else _decoded(link)
+            target = clean_path(link) if kind == "h" else decoded(link)
             if not target:
                 raise ArchiveError(f"{path!r} is a link to nothing")
     return Member(
@@ -352,41 +317,6 @@ def _mtime(header: bytes, records: Mapping[str, bytes]) -> int:
         return _number(header[136:148], "time", "")
     except (ValueError, ArchiveError):
         return 0
-
-
-def clean_path(name: bytes) -> str:
-    """Give an archive's name as a relative path without ``.`` parts; ``""`` for the root.
-
-    Raises ArchiveError for what is absolute, leads upwards, or is no UTF-8.
-    """
-    path = _decoded(name)
-    if path.startswith("/"):
-        raise ArchiveError(f"{path!r} is an absolute path, which leads outside the place to unpack to")
-    if "//" in path or "/." in path or path.startswith("./") or path.endswith("/") or path in (".", ".."):
-        parts = [part for part in path.split("/") if part and part != "."]
-        if ".." in parts:
-            raise ArchiveError(f"{path!r} leads outside the place to unpack to")
-        return "/".join(parts)
-    if path.startswith("../"):
-        raise ArchiveError(f"{path!r} leads outside the place to unpack to")
-    return path
-
-
-def _decoded(name: bytes) -> str:
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        raise ArchiveError(
-            f"the name {_shown(name)} is not UTF-8", "pack the archive again with names in UTF-8"
-        ) from None
-    if "\0" in text:
-        raise ArchiveError(f"the name {text!r} holds a zero byte")
-    return text
-
-
-def _shown(name: bytes) -> str:
-    text = name.decode("utf-8", "backslashreplace")
-    return f"'{text}'" if text.isprintable() else repr(text)
 
 
 def _decimal(value: bytes, path: str) -> int:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from reprobuild import tree
+from reprobuild.build.archive import ArchiveError, Member
 from reprobuild.build.compression import LIMITS, Limits, unpacked
-from reprobuild.build.tar_reader import ArchiveError, Body, Member, read_tar
+from reprobuild.build.tar_reader import Body, read_tar
 from reprobuild.build.zip_reader import MAGIC, ZipBody, read_zip
 from reprobuild.tree import MOST_LINKS, Entry
 

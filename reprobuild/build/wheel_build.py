@@ -24,9 +24,9 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.python import Python
 from reprobuild.build.place.wheels import place_wheel
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import unpack
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reprobuild.build.accounts import NoSuchAccountError, owner_of
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.context import store_context
 from reprobuild.build.place.copying import copied
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import is_tar, unpack
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep

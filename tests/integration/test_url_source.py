@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from reprobuild import settings, url
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place import url as placing
 from reprobuild.build.place.placement import Placement
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.steps import Url
 from reprobuild.digest import Digest

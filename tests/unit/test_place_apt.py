@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place import apt as place_apt
 from reprobuild.build.place.placement import Placement
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.canonical import canonical
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.words import apt

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprobuild.build.tar_reader import ArchiveError, Member, read_tar
+from reprobuild.build.archive import ArchiveError, Member
+from reprobuild.build.tar_reader import read_tar
 from tests.archives import END, FORMATS, block, member, octal, padded, pax, tar
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.compression import Limits
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import SMALL, unpack
 from reprobuild.store.store import Store
 from reprobuild.tree import Entry, Tree, overlay

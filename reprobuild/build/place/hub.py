@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from reprobuild import tree
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.placement import Placement
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.hub_layouts import LAYOUTS
 from reprobuild.derivation.pins import Pin

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.image_layers import UnpackedLayer, stack, unpack_layer
 from reprobuild.build.place.placement import Placement
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.steps import Oci

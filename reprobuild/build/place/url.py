@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reprobuild import tree
+from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.placement import Placement
-from reprobuild.build.tar_reader import ArchiveError
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
