@@ -13,102 +13,50 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.projects import Project, make_project, require_sandbox
+from tests.fetching import (
+    LARGE,
+    SMALL,
+    Scene,
+    elsewhere,
+    exchanges,
+    fetching,
+    image_id,
+    recorded,
+    scene,
+    write,
+)
+from tests.projects import Project
 from tests.recorded import python_of_others
 from tests.require import require
 from tests.sandboxes import ORDINARY_UID, shared_folder
 from tests.sites.drive import DriveFile, DriveSite
 from tests.sites.files import FileSite, Page
 from tests.sites.hub import HubSite, Model
-from tests.upstreams import Answer, Request, Upstreams, upstreams
-
-RECIPE = '''\
-"""Fetches with busybox alone."""
-from reprobuild import files, gdrive, hub, image, predictor, recipe, run, url
-
-TEXT = {{"inputs": {{"text": str}}, "outputs": {{"text": str}}, "scope": "item"}}
-
-@recipe(version="1.0")
-def copier():
-    return image(
-        files("root", to="/"),
-        {steps}
-        workdir="/tmp",
-        predictors={{
-            "default": predictor("cp {{input}} {{output}}", **TEXT),
-            {predictors}
-        }},
-    )
-'''
-SMALL, LARGE = b"a small file\n", os.urandom(2 << 20)
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
-    require_sandbox(tmp_path_factory.mktemp("trial") / "store")
+from tests.upstreams import Answer, Request, Upstreams
 
 
 @pytest.fixture
-def site() -> FileSite:
-    return FileSite({"/small": Page(SMALL), "/large": Page(LARGE)})
+def made(tmp_path: Path) -> Iterator[Scene]:
+    with scene(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
-def net(tmp_path: Path, site: FileSite) -> Iterator[Upstreams]:
-    (tmp_path / "net").mkdir()
-    with upstreams(tmp_path / "net") as net:
-        net.add("files.test", site)
-        yield net
+def site(made: Scene) -> FileSite:
+    return made.site
 
 
 @pytest.fixture
-def project(tmp_path: Path, net: Upstreams, sandbox: None) -> Project:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return replace(make_project(folder), environment=net.environment())
+def net(made: Scene) -> Upstreams:
+    return made.net
 
 
-def write(project: Project, *steps: str, predictors: str = "") -> None:
-    text = RECIPE.format(steps="\n        ".join(f"{step}," for step in steps), predictors=predictors)
-    (project.recipe / "recipe.py").write_text(text)
-
-
-def fetching(*paths: str, more: str = "", network: str = "recorded") -> str:
-    """Give a step that fetches paths of files.test into /opt."""
-    gets = " && ".join(f"wget -q -O /opt/{path} http://files.test/{path}" for path in paths)
-    return f'run("mkdir -p /opt && {gets}"{more}, network="{network}")'
-
-
-def locked(project: Project) -> Any:
-    return json.loads(project.lock.read_text())
-
-
-def exchanges(project: Project) -> dict[str, list[dict[str, Any]]]:
-    """Give the pins of what is recorded, by key."""
-    sources = locked(project)["sources"]
-    return {key: one["pins"] for key, one in sources.items() if key.startswith(("run ", "predictor "))}
-
-
-def image_id(project: Project) -> str:
-    (output,) = locked(project)["outputs"]["linux/amd64"]
-    return str(output["image"])
-
-
-def recorded(project: Project) -> dict[str, bytes]:
-    folder = project.recipe / "recorded"
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
-
-
-def elsewhere(project: Project, folder: Path) -> Project:
-    """Give the same recipe with its lock in a new project with a new store, without the stand-ins."""
-    folder.mkdir()
-    (folder / "reprobuild.toml").touch()
-    shutil.copytree(project.recipe, folder / "recipes" / "copier", symlinks=True)
-    return Project(folder, folder / "store")
+@pytest.fixture
+def project(made: Scene) -> Project:
+    return made.project
 
 
 def test_a_recorded_step_is_built_again_with_its_server_gone(
