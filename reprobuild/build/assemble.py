@@ -19,7 +19,7 @@ from reprobuild.build.capture import StoreCapture
 from reprobuild.build.mounts import Mounted, mount_keys, mounted
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
-from reprobuild.build.refusals import allowing, refused_error, tell_of_gate
+from reprobuild.build.refusals import allowing, refused_error, tell_of_gate, unreached_error
 from reprobuild.build.written import NotThereError, WrittenSteps
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
@@ -369,6 +369,8 @@ class Assembler:
             if result.out_of_memory
             else f"ended with exit code {result.exit_code}"
         )
+        if gate.unreached and not gate.refused:
+            raise unreached_error(self._name_of(step), gate.unreached, f"the command {how}:\n{shown}")
         shown = "\n".join([shown, *(f"  {note}" for note in gate.notes)])
         if gate.refused:
             lock = f"reprobuild lock {self._recipe}{self._sets}"

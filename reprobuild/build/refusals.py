@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprobuild.errors import RefusedFetchError
+from reprobuild.errors import RefusedFetchError, UpstreamError
 from reprobuild.events import Note, Warned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from reprobuild.derivation.pins import Pin
     from reprobuild.events import Tell
     from reprobuild.gateway.gate import Gate
 
-SHOWN_UNUSED = 10
+SHOWN_UNUSED = SHOWN_UNREACHED = 10
 NOT_PUBLIC = "not public"
 """Stands in why a request was refused for where its address leads."""
 PIN = "pin what it needs as steps of the recipe:\n"
+
+WAIT = "try again when they answer; what is locked is built without them"
+"""What to do about servers that are not there."""
 
 
 def refused_error(what: str, gate: Gate, ended: str, mend: str = "") -> RefusedFetchError:
@@ -30,6 +36,31 @@ def refused_error(what: str, gate: Gate, ended: str, mend: str = "") -> RefusedF
 
     lines = [f"{what} reached for the network beyond what is pinned for it:", describe(gate.refused), ended]
     return RefusedFetchError("\n".join(lines).rstrip(), mend or PIN + stanza(gate.refused))
+
+
+def unreached_error(what: str, unreached: Mapping[str, str], ended: str = "") -> UpstreamError:
+    """Give the error of a command that was recorded, and whose servers could not be asked.
+
+    ``what``: the step or the predictor; ``unreached``: what it asked them for, and why it got none;
+    ``ended``: how it ended, with its last lines.
+    """
+    from reprobuild.gateway.report import printable
+
+    lines = [f"  {printable(name)}: {printable(why)}" for name, why in unreached.items()]
+    more = [f"  and {len(lines) - SHOWN_UNREACHED} more"] if len(lines) > SHOWN_UNREACHED else []
+    text = [f"{what}: what it fetches cannot be had:", *lines[:SHOWN_UNREACHED], *more, ended]
+    return UpstreamError("\n".join(text).rstrip(), WAIT)
+
+
+def demand_reached(what: str, gate: Gate, locked: Iterable[Pin]) -> None:
+    """Check that a command which coped was not left without what it got when it was locked.
+
+    Raises UpstreamError: what upstream would give cannot be told then.
+    """
+    had = {pin.name for pin in gate.pins}
+    lost = {pin.name: gate.unreached[pin.name] for pin in locked if pin.name in gate.unreached.keys() - had}
+    if lost:
+        raise unreached_error(what, lost)
 
 
 def allowing(gate: Gate, lock: str) -> str:

@@ -73,6 +73,8 @@ class Gate:
         """After a recording: the exchanges; their bodies are in the store."""
         self.notes: tuple[str, ...] = ()
         """After a recording: what a person should hear."""
+        self.unreached: Mapping[str, str] = NOTHING
+        """After a recording: what no server could be asked for (``GET https://…``), and why."""
 
     def attend(self, door: Door) -> None:
         """Begin to serve; returns at once."""
@@ -91,6 +93,7 @@ class Gate:
         self.unused = service.unused
         self.pins = service.pins
         self.notes = service.notes
+        self.unreached = service.unreached
 
 
 def refusing(store: Store, *, reset: bool = False) -> Gate:

@@ -71,14 +71,17 @@ class Record:
         answers: Replay,
         note: Callable[[str], None],
         refused: Callable[[Request, str], str],
+        failed: Callable[[Request, str, ReprobuildError], None],
     ) -> None:
-        """``refused`` hears of upstream addresses that may not be reached; it gives the client's sentence."""
+        """``refused`` hears of upstream addresses that may not be reached; it gives the client's sentence.
+        ``failed`` hears of what did not come, or not whole."""
         self._http = http
         self._group = group
         self._tell = tell
         self._answers = answers
         self._note = note
         self._refused = refused
+        self._failed = failed
         self._lock = threading.Lock()
         self._numbers = 0
         self._found: list[tuple[int, Exchange]] = []
@@ -103,7 +106,7 @@ class Record:
         except NotPublicError as error:
             return text(403, self._refused(request, error.message))
         except UpstreamError as error:
-            self._note(f"{request.method} not fetched: {error.message}")
+            self._failed(request, "not fetched", error)
             return text(502, f"reprobuild: this cannot be fetched: {error.message}")
 
     @property
@@ -304,7 +307,7 @@ class Record:
                     before = block
                 behind.finish()
             except ReprobuildError as error:
-                self._note(f"{draft.request.method}: the body did not come whole: {error.message}")
+                self._failed(draft.request, "did not come whole", error)
                 raise
             except GeneratorExit:
                 self._note(f"{draft.request.method} {name}: not recorded: the command left before its end")

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from reprobuild.derivation.exchange import read
 from reprobuild.derivation.pins import Pin
 from reprobuild.engine.protocol import Door
-from reprobuild.errors import MissingBlobError
-from reprobuild.fetch.http import Http
+from reprobuild.errors import MissingBlobError, ReprobuildError
+from reprobuild.fetch.http import Http, UnreachableError, without_query
 from reprobuild.gateway import refusal, report, urls
 from reprobuild.gateway.addresses import Addresses
 from reprobuild.gateway.certificates import Certificates
@@ -41,6 +41,7 @@ class Service:
         self.refused: tuple[Refusal, ...] = ()
         self.pins: tuple[Pin, ...] = ()
         self.notes: tuple[str, ...] = ()
+        self.unreached: dict[str, str] = {}
         self._addresses = Addresses()
         self._lock = threading.Lock()
         self._looked_up: dict[str, int] = {}
@@ -100,8 +101,21 @@ class Service:
         http = self._stack.enter_context(Http(os.environ, connections=32, settings=mode.settings))
         group = self._stack.enter_context(store.transaction())
         return Record(
-            http, group, tell=mode.tell, answers=self.replay, note=self.note, refused=self._refuse_upstream
+            http,
+            group,
+            tell=mode.tell,
+            answers=self.replay,
+            note=self.note,
+            refused=self._refuse_upstream,
+            failed=self._fail,
         )
+
+    def _fail(self, request: Request, what: str, error: ReprobuildError) -> None:
+        self.note(f"{request.method} {what}: {error.message}")
+        if isinstance(error, UnreachableError):
+            why = error.message.removeprefix(f"{without_query(request.url)}: ")
+            with self._lock:
+                self.unreached[f"{request.method} {request.shown}"] = why
 
     def _refuse_upstream(self, request: Request, why: str) -> str:
         host, port = host_and_port(request.url)

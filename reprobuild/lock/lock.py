@@ -119,7 +119,8 @@ def check(
     def compare(step: Step, growth: Growth) -> tuple[Pin, ...]:
         key = step.lock_key(project.platform)
         if key not in today:
-            today[key] = _resolve(project, evaluated, step, growth, is_check=True)
+            locked = before.sources.get(key, ())
+            today[key] = _resolve(project, evaluated, step, growth, locked)
         return before.sources.get(key, today[key])
 
     pins = list(_walk(project, evaluated, compare))
@@ -127,7 +128,7 @@ def check(
     if recorded:
         growth = _whole(project, evaluated, pins)
         for name, key in recorded.items():
-            today[key] = _record(project, evaluated, growth, name, is_check=True)
+            today[key] = _record(project, evaluated, growth, name, before.sources.get(key, ()))
     locked = {key: before.sources.get(key, ()) for key in today}
     return tuple(source_changes(locked, today))
 
@@ -179,13 +180,17 @@ def _whole(project: Project, evaluated: Evaluated, pins: Sequence[tuple[Pin, ...
 
 
 def _record(
-    project: Project, evaluated: Evaluated, growth: Growth, name: str, *, is_check: bool = False
+    project: Project,
+    evaluated: Evaluated,
+    growth: Growth,
+    name: str,
+    compared_with: tuple[Pin, ...] | None = None,
 ) -> tuple[Pin, ...]:
     from reprobuild.lock import predictor
 
     _demand_network(project, evaluated, f"predictor {name}")
     project.tell(Note(f"recording predictor {name}"))
-    return predictor.resolve(project, evaluated.recipe, evaluated.folder, growth, name, is_check=is_check)
+    return predictor.resolve(project, evaluated.recipe, evaluated.folder, growth, name, compared_with)
 
 
 def _walk(
@@ -211,7 +216,11 @@ def _last_source(evaluated: Evaluated) -> int:
 
 
 def _resolve(
-    project: Project, evaluated: Evaluated, step: Step, growth: Growth, *, is_check: bool = False
+    project: Project,
+    evaluated: Evaluated,
+    step: Step,
+    growth: Growth,
+    compared_with: tuple[Pin, ...] | None = None,
 ) -> tuple[Pin, ...]:
     _demand_network(project, evaluated, f"{step.where}: {step.source_key}")
     project.tell(Note(f"{'recording' if isinstance(step, Run) else 'resolving'} {step.title}"))
@@ -223,7 +232,7 @@ def _resolve(
         growth.tree,
         evaluated.folder,
         growth,
-        is_check,
+        compared_with,
     )
     return resolver(step.kind).resolve(step, context)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reprobuild.build.project import Project
+from reprobuild.build.refusals import demand_reached, unreached_error
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe
@@ -30,12 +31,18 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    project: Project, recipe: Recipe, folder: Path, growth: Growth, name: str, *, is_check: bool = False
+    project: Project,
+    recipe: Recipe,
+    folder: Path,
+    growth: Growth,
+    name: str,
+    compared_with: Sequence[Pin] | None = None,
 ) -> tuple[Pin, ...]:
     """Give the exchanges of a predictor's examples, whose bodies are in the store then.
 
-    ``growth``: the whole image. Raises PredictionFailedError where an example fails, RefusedFetchError,
-    CheckFailedError where a replay gives other outputs.
+    ``growth``: the whole image; ``compared_with``: what is locked, where they are only compared with it.
+    Raises PredictionFailedError where an example fails, UpstreamError where it cannot reach its servers,
+    RefusedFetchError, CheckFailedError where a replay gives other outputs.
     """
     from reprobuild.gateway.gate import recording, replaying
 
@@ -48,9 +55,16 @@ def resolve(
         gates.append(recording(project.store, project.settings, tell=project.tell, reset=reset))
         return gates[-1]
 
-    recorded = _outputs(_target(project, recipe, growth, name, record), name, folder, project)
+    try:
+        recorded = _outputs(_target(project, recipe, growth, name, record), name, folder, project)
+    except PredictionFailedError as error:
+        if gates and gates[-1].unreached:
+            raise unreached_error(what, gates[-1].unreached, error.message) from error
+        raise
     pins = merged(gate.pins for gate in gates)
-    if is_check:
+    if compared_with is not None:
+        for gate in gates:
+            demand_reached(what, gate, compared_with)
         return pins
     notes = dict.fromkeys(note for gate in gates for note in gate.notes)
     tell_of_record(what, pins, tuple(notes), project.tell)

@@ -16,6 +16,7 @@ from reprobuild.tree import Tree
 
 if TYPE_CHECKING:
     from reprobuild.build.realize import Growth
+    from reprobuild.derivation.pins import Pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +33,5 @@ class Context:
     recipe_folder: Path
     growth: Growth | None = None
     """The image as it has grown below the step, for sources that are commands of it."""
-    is_check: bool = False
-    """Whether what is found is only compared with what is locked."""
+    compared_with: tuple[Pin, ...] | None = None
+    """What is locked, where what is found is only compared with it."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from reprobuild.build.check import compare_layers, difference_lines
 from reprobuild.build.derive import derived_step
-from reprobuild.build.refusals import allowing, tell_of_gate
+from reprobuild.build.refusals import allowing, demand_reached, tell_of_gate
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.recorded import LARGEST, is_given_again
 from reprobuild.derivation.steps import Fetched, Run
@@ -27,7 +27,8 @@ def resolve(step: Run, context: Context) -> tuple[Pin, ...]:
     """Give the exchanges of a step, whose bodies are in the store then.
 
     Raises BuildFailedError where its command fails, RefusedFetchError where it asks for what it may not
-    have, CheckFailedError where a replay does not give the same layer, and what resolving its answers raises.
+    have, UpstreamError where its servers cannot be reached, CheckFailedError where a replay does not give the
+    same layer, and what resolving its answers raises.
     """
     from reprobuild.gateway.gate import recording
 
@@ -46,9 +47,10 @@ def resolve(step: Run, context: Context) -> tuple[Pin, ...]:
     layer = growth.assembler.record(derived, growth.tree, growth.world, growth.layers, gate)
     known = {(pin.name, pin.sha256): pin.found for pin in answers}
     pins = tuple(replace(pin, found=known.get((pin.name, pin.sha256), pin.found)) for pin in gate.pins)
-    if context.is_check:
-        return pins
     what = f"{step.where}: {step.title}"
+    if context.compared_with is not None:
+        demand_reached(what, gate, context.compared_with)
+        return pins
     mend = allowing(gate, "reprobuild lock NAME")
     tell_of_gate(what, gate, context.tell, strict=context.settings.strict_network, mend=mend)
     tell_of_record(what, pins, gate.notes, context.tell)

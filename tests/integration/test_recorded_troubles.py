@@ -1,0 +1,59 @@
+"""What goes wrong with recorded commands and predictors: what is said, and how the call ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fetching import Scene, fetching, scene, write
+
+ASKING = (
+    '"asks": predictor("wget -q -O {output} http://files.test/small < {input}", **TEXT, '
+    'network="recorded", examples=[({"text": "abc"}, {"text": "abc"})]),'
+)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Scene]:
+    with scene(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("verb", [("lock", "--check"), ("lock", "--update", "run")], ids="-".join)
+def test_a_recorded_step_whose_server_is_gone(made: Scene, verb: tuple[str, ...]) -> None:
+    write(made.project, fetching("small"))
+    made.project.call("lock", "copier")
+    before = made.project.lock.read_bytes()
+    made.net.stop()
+    ended = made.project.call(*verb, "copier", check=False)
+    assert ended.code == 5, ended.err
+    first, reason, *_ = ended.err[ended.err.index("\nerror:") + 1 :].splitlines()
+    assert "recipe.py" in first and "run mkdir -p /opt && wget" in first
+    assert reason == "  GET http://files.test/small: no connection to files.test: Connection refused"
+    assert made.project.lock.read_bytes() == before
+
+
+def test_a_recorded_predictor_whose_server_is_gone(made: Scene) -> None:
+    made.site.pages["/small"] = replace(made.site.pages["/small"], body=b'{"text": "abc"}\n')
+    write(made.project, predictors=ASKING)
+    made.project.call("lock", "copier")
+    made.net.stop()
+    ended = made.project.call("lock", "--check", "copier", check=False)
+    assert ended.code == 5, ended.err
+    assert "predictor copier/asks" in ended.err and "GET http://files.test/small: " in ended.err
+
+
+@pytest.mark.parametrize("path", ["small", "large"])
+def test_a_check_of_what_a_command_copes_without(made: Scene, path: str) -> None:
+    get = f"wget -q -O /word http://gone.test/{path} || wget -q -O /word http://files.test/{path} || true"
+    write(made.project, f'run("{get}", network="recorded")')
+    made.project.call("lock", "copier")
+    assert "gives what the lock says" in made.project.call("lock", "--check", "copier").out
+    made.net.stop()
+    ended = made.project.call("lock", "--check", "copier", check=False)
+    assert ended.code == 5, ended.err
+    assert f"GET http://files.test/{path}: " in ended.err
+    assert "GET http://gone.test" not in ended.err, "it was not had when the step was locked"
