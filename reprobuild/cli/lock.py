@@ -12,10 +12,12 @@ from reprobuild.cli.options import allow_private_option, set_option, trust_optio
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, visible
+from reprobuild.derivation.folder import RECORDED
 from reprobuild.errors import UsageError
 
 if TYPE_CHECKING:
     from reprobuild.derivation.pins import Pin
+    from reprobuild.lock.bodies import Written
     from reprobuild.lock.changes import PinChange, SourceChange
 
 SHOWN = 40
@@ -63,15 +65,25 @@ def command(
                 continue
             locked = lock(project, name, options, update=update, trust=trust)
             if session.json:
-                fields = {**locked.realised.to_json(), "lock": str(locked.path), "written": locked.is_written}
+                fields = {**locked.realised.to_json(), "lock": str(locked.path), **_written(locked.written)}
                 print_json({**fields, "changed": _plain(locked.changed)})
                 continue
-            what = "written" if locked.is_written else "says all of it already"
-            lines = [f"{name}: {locked.path} {what}", *change_lines(locked.changed)]
+            lines = [f"{name}: {locked.path} {_written_text(locked.written)}", *change_lines(locked.changed)]
             lines.append(f"  image ID    {locked.realised.image_id}")
             lines.append(f"  input hash  {locked.realised.input_hash}")
             print_text("\n".join(lines))
     return 0
+
+
+def _written(one: Written) -> dict[str, Any]:
+    return {"written": one.lock, "recorded": {"written": one.added, "removed": one.removed}}
+
+
+def _written_text(one: Written) -> str:
+    counts = ((one.added, "written"), (one.removed, "removed"))
+    beside = ", ".join(f"{count_text(count, 'body', 'bodies')} {what}" for count, what in counts if count)
+    what = "written" if one.lock else "says all of it already"
+    return f"{what}; in {RECORDED}/: {beside}" if beside else what
 
 
 def _show_check(session: Session, name: str, found: Sequence[SourceChange]) -> None:

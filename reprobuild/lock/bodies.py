@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from reprobuild.derivation.folder import RECORDED
@@ -22,8 +23,20 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 _STAGED = f".#{RECORDED}."
 
 
-def write(folder: Path, lock: Lock, store: Store) -> bool:
-    """Write ``recipe.lock`` and ``recorded/`` of a recipe; tell whether anything had to be written.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What had to be written, so that a recipe's folder has what its lock says."""
+
+    lock: bool
+    """False where the file said all of it already."""
+    added: int = 0
+    """Bodies beside the lock that were not there, or damaged."""
+    removed: int = 0
+    """Bodies that nothing needs any more."""
+
+
+def write(folder: Path, lock: Lock, store: Store) -> Written:
+    """Write ``recipe.lock`` and ``recorded/`` of a recipe, as far as they differ.
 
     Raises OutsideError where the folder cannot be written to.
     """
@@ -38,7 +51,7 @@ def write(folder: Path, lock: Lock, store: Store) -> bool:
         )
         unused = [name for name in _names(folder) if Digest(name) not in wanted]
         if not (is_new or missing or unused):
-            return False
+            return Written(False)
         for left in folder.glob(f"{_STAGED}*"):
             shutil.rmtree(left)
         staged.mkdir()
@@ -47,20 +60,22 @@ def write(folder: Path, lock: Lock, store: Store) -> bool:
                 shutil.copyfileobj(body, copy)
                 copy.flush()
                 os.fsync(copy.fileno())
-        with (staged / LOCK_FILE).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        if is_new:
+            with (staged / LOCK_FILE).open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
         if missing:
             (folder / RECORDED).mkdir(exist_ok=True)
         for digest in missing:
             (staged / digest.hex).replace(folder / RECORDED / digest.hex)
-        (staged / LOCK_FILE).replace(path)
+        if is_new:
+            (staged / LOCK_FILE).replace(path)
         for name in unused:
             (folder / RECORDED / name).unlink()
         if unused and not os.listdir(folder / RECORDED):
             (folder / RECORDED).rmdir()
-        return True
+        return Written(is_new, len(missing), len(unused))
     except OSError as error:
         raise OutsideError(
             f"{path} cannot be written: {error.strerror}",

@@ -33,14 +33,13 @@ from reprobuild.lock.resolver import Context
 
 @dataclass(frozen=True)
 class Locked:
-    """A lock that was written, with what it came to."""
+    """A lock that says all of it, with what it came to."""
 
     realised: Realised
     path: Path
     changed: tuple[SourceChange, ...]
     """How its pins differ from those of the lock that was there."""
-    is_written: bool
-    """False where the file said all of it already."""
+    written: bodies.Written
 
 
 def lock(
@@ -81,10 +80,10 @@ def _lock(
     for note in _notes(project, realised):
         project.tell(Note(note))
     after = _joined(project, evaluated, before, derived, realised, trust=trust)
-    is_written = bodies.write(evaluated.folder, after, project.store)
+    written = bodies.write(evaluated.folder, after, project.store)
     keep(project.store, name, derived.derivation.input_hash, after, "locked")
     changed = source_changes(before.sources if before is not None else {}, after.sources)
-    return Locked(realised, evaluated.folder / LOCK_FILE, tuple(changed), is_written)
+    return Locked(realised, evaluated.folder / LOCK_FILE, tuple(changed), written)
 
 
 def pin_below(

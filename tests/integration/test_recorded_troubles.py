@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fetching import Scene, fetching, scene, write
+from tests.fetching import SMALL, Scene, fetching, scene, write
 
 ASKING = (
     '"asks": predictor("wget -q -O {output} http://files.test/small < {input}", **TEXT, '
@@ -57,3 +57,22 @@ def test_a_check_of_what_a_command_copes_without(made: Scene, path: str) -> None
     assert ended.code == 5, ended.err
     assert f"GET http://files.test/{path}: " in ended.err
     assert "GET http://gone.test" not in ended.err, "it was not had when the step was locked"
+
+
+def test_lock_says_what_it_wrote(made: Scene) -> None:
+    write(made.project, fetching("small"))
+    lock = ("lock", "copier")
+    first = made.project.call(*lock).out.splitlines()[0]
+    assert first == f"copier: {made.project.lock} written; in recorded/: 1 body written"
+    file = made.project.lock.stat().st_ino
+    (body,) = (made.project.recipe / "recorded").iterdir()
+    body.write_bytes(b"damaged\n")
+    (body.parent / ("0" * 64)).write_bytes(b"left over\n")
+    repaired = made.project.call(*lock).out.splitlines()[0]
+    kept = "says all of it already; in recorded/: 1 body written, 1 body removed"
+    assert repaired == f"copier: {made.project.lock} {kept}"
+    assert body.read_bytes() == SMALL and list(body.parent.iterdir()) == [body]
+    assert made.project.lock.stat().st_ino == file, "not even replaced by an equal file"
+    body.unlink()
+    said = made.project.call(*lock, "--json").json
+    assert (said["written"], said["recorded"]) == (False, {"written": 1, "removed": 0})
