@@ -18,6 +18,8 @@ from reprobuild.errors import UsageError
 def plain(url: str) -> str:
     """Give an address without user name, password and fragment: what may be shown."""
     parts = urlsplit(url)
+    if parts.scheme == "file":
+        return url  # of a recipe's folder: a relative path has no other form
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 

@@ -5,8 +5,10 @@ Knows nothing of how downloads are made.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from reprobuild.errors import DigestMismatchError, OfflineError, ReprobuildError, UpstreamError
 
@@ -69,7 +71,7 @@ def mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -
     place = f"{download.where}: " if download.where else ""
     lines = [
         f"{place}{download.name}: the bytes are not the pinned ones",
-        f"  from      {plain(url)}",
+        f"  from      {_whence(url, download)}",
         *([f"  which led to {arrived.url}"] if arrived.url not in ("", plain(url)) else []),
         f"  expected  {download.sha256}{expected_size}",
         f"  got       {partial.digest}, {partial.size:,} bytes (kept in the store)",
@@ -77,6 +79,17 @@ def mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -
     ]
     mend = download.mend or "if the new bytes are right, pin them: reprobuild lock NAME --update SOURCE"
     return DigestMismatchError("\n".join(lines), mend.replace("{got}", partial.digest.hex))
+
+
+def _whence(url: str, download: Download) -> str:
+    """Give where bytes came from: an address, or the path of a file of the recipe."""
+    from reprobuild.fetch.http import plain
+
+    if download.folder is None or not url.startswith("file:"):
+        return plain(url)
+    parts = urlsplit(url)
+    path = os.path.relpath(os.path.join(download.folder, unquote(parts.path)))
+    return f"{path}#{unquote(parts.fragment)}" if parts.fragment else path
 
 
 def worst(download: Download, failures: list[ReprobuildError]) -> ReprobuildError:

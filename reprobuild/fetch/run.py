@@ -6,6 +6,7 @@ Knows nothing of how exchanges are recorded or answered.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,8 +74,12 @@ def within_reach(wanted: Iterable[Download], folder: Path, again: str) -> list[D
         is_beside = (folder / beside.removeprefix("file:")).is_file()
         if not is_beside and not others:
             lost.append(one)
-        urls = (beside,) if is_beside else tuple(others)
-        found.append(replace(one, urls=urls, folder=folder, mend=mend, lost=mend))
+        if is_beside:
+            path = os.path.relpath(folder / beside.removeprefix("file:"))
+            restore = f"restore {path} from version control; or {mend}"
+            found.append(replace(one, urls=(beside,), folder=folder, mend=restore, lost=restore))
+        else:
+            found.append(replace(one, urls=tuple(others), folder=folder, mend=mend, lost=mend))
     if lost:
         lines = [f"  {one.sha256} ({one.size:,} bytes): {one.name}" for one in lost[:SHOWN]]
         lines += [f"  and {len(lost) - SHOWN} more"] if len(lost) > SHOWN else []

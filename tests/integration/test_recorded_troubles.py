@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.fetching import SMALL, Scene, fetching, scene, write
+from tests.fetching import SMALL, Scene, elsewhere, fetching, image_id, scene, write
 
 ASKING = (
     '"asks": predictor("wget -q -O {output} http://files.test/small < {input}", **TEXT, '
@@ -76,3 +77,23 @@ def test_lock_says_what_it_wrote(made: Scene) -> None:
     body.unlink()
     said = made.project.call(*lock, "--json").json
     assert (said["written"], said["recorded"]) == (False, {"written": 1, "removed": 0})
+
+
+def test_a_damaged_body_beside_the_lock_is_named_with_what_mends_it(made: Scene, tmp_path: Path) -> None:
+    write(made.project, fetching("small"))
+    made.project.call("lock", "copier")
+    again = elsewhere(made.project, tmp_path / "again")
+    (body,) = (again.recipe / "recorded").iterdir()
+    body.write_bytes(b"damaged\n")
+    ended = again.call("realize", "copier", check=False)
+    assert ended.code == 4
+    assert f"  from      recipes/copier/recorded/{body.name}\n" in ended.err
+    assert "file:" not in ended.err and "led to" not in ended.err
+    assert f"hint: restore recipes/copier/recorded/{body.name} from version control" in ended.err
+    (tmp_path / "copy").write_bytes(SMALL)
+    again.call("import", str(tmp_path / "copy"))
+    assert again.call("realize", "copier", "--json").json["image_id"] == image_id(made.project)
+    anew = ended.err.partition("record anew: reprobuild ")[2].partition("\n")[0]
+    body.write_bytes(b"damaged\n")
+    replace(again, environment=made.net.environment()).call(*shlex.split(anew))
+    assert body.read_bytes() == SMALL
