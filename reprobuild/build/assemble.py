@@ -6,44 +6,27 @@ made is remembered by a key of everything that decides it (DESIGN section 5).
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reprobuild.build import bytecode, configure, kinds
-from reprobuild.build.accounts import Read, home_of
-from reprobuild.build.capture import StoreCapture
-from reprobuild.build.mounts import Mounted, mount_keys, mounted
 from reprobuild.build.place.files import store_files
 from reprobuild.build.project import Project
-from reprobuild.build.refusals import allowing, refused_error, tell_of_gate, unreached_error
+from reprobuild.build.remembered import has_bodies, recall_layer, remember_layer
+from reprobuild.build.run import RunSteps, tell_dropped
 from reprobuild.build.written import NotThereError, WrittenSteps
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
-from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Apt, Files, Run, Step, Wheels
 from reprobuild.derivation.world import World
 from reprobuild.derivation.written import Stage, Written
 from reprobuild.digest import Digest
-from reprobuild.engine.program import obstacle
-from reprobuild.engine.protocol import Command, Result, thread_environment
-from reprobuild.errors import BuildFailedError
-from reprobuild.events import Note, OutputLine
+from reprobuild.events import OutputLine
 from reprobuild.images.bytecode import without_stale
-from reprobuild.images.normal_form import Dropped
 from reprobuild.store.store import Store
-from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, Layer, Tree, apply, difference, overlay
-
-if TYPE_CHECKING:
-    from reprobuild.gateway.gate import Gate
-
-SHOWN_LINES = 30
-"""Lines of a failed command's output that its error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +46,10 @@ class Assembler:
     def __init__(self, project: Project, recipe: Recipe, folder: Path) -> None:
         self._project = project
         self._recipe = recipe.name
-        self._sets = recipe.sets
-        self._steps = recipe.image.steps
         self._folder = folder
         self._written = WrittenSteps(project.store, folder)
+        self.runs = RunSteps(project, recipe, folder, self._written)
+        """Runs the commands of its ``run`` steps."""
 
     @property
     def _store(self) -> Store:
@@ -79,12 +62,12 @@ class Assembler:
         """
         step = derived.step
         if isinstance(step, Run):
-            key = self._run_key(derived, tree, world)
-            layer = self._recall_layer(key)
+            key = self.runs.key(derived, tree, world)
+            layer = recall_layer(self._store, key)
             return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
         if _is_installed(step):
             key = self._install_key(derived, tree)
-            layer = self._recall_layer(key)
+            layer = recall_layer(self._store, key)
             return None if layer is None else Made(layer, apply(tree, layer), True, (key,))
         if isinstance(step, Written):
             try:
@@ -100,7 +83,7 @@ class Assembler:
         records = [*built[1], *self._placement_records(derived, tree)]
         for batch in self._to_compile(derived, placed, entries):
             key = self._bytecode_key(batch)
-            compiled = self._recall_layer(key)
+            compiled = recall_layer(self._store, key)
             if compiled is None:
                 return None
             placed = overlay(placed, compiled.entries)
@@ -115,9 +98,8 @@ class Assembler:
         """
         step = derived.step
         if isinstance(step, Run):
-            key = self._run_key(derived, tree, world)
-            layer = self._run(derived, tree, world, below)
-            return Made(layer, apply(tree, layer), False, (key,))
+            layer = self.runs.make(derived, tree, world, below)
+            return Made(layer, apply(tree, layer), False, (self.runs.key(derived, tree, world),))
         if _is_installed(step):
             layer = self._install(derived, tree, below)
             return Made(layer, apply(tree, layer), False, (self._install_key(derived, tree),))
@@ -154,8 +136,8 @@ class Assembler:
 
     def _recall_placed(self, derived: DerivedStep, tree: Tree) -> tuple[Entry, ...] | None:
         if isinstance(derived.step, Files):
-            return derived.entries if self._has_bodies(derived.entries) else None
-        layer = self._recall_layer(self._placement_key(derived, tree))
+            return derived.entries if has_bodies(self._store, derived.entries) else None
+        layer = recall_layer(self._store, self._placement_key(derived, tree))
         return None if layer is None else layer.entries
 
     def _place(self, derived: DerivedStep, tree: Tree) -> tuple[Entry, ...]:
@@ -172,7 +154,7 @@ class Assembler:
             with self._store.transaction() as group:
                 placement = placer.place(derived.step, derived.pins, facts, self._store, group)
                 layer = Layer(placement.entries)
-                self._remember(group, key, "placement", layer, {"notes": list(placement.notes)})
+                remember_layer(group, key, "placement", layer, notes=list(placement.notes))
             return layer.entries
 
     # Source archives: built into wheels, which are then placed like others.
@@ -215,12 +197,12 @@ class Assembler:
     def _compile(self, batch: bytecode.Batch, layers: Sequence[Layer]) -> Layer:
         key = self._bytecode_key(batch)
         with self._store.lock(f"make-{key.hex}"):
-            if (recalled := self._recall_layer(key)) is not None:
+            if (recalled := recall_layer(self._store, key)) is not None:
                 return recalled
             with self._store.transaction() as group, self._store.checkouts.lay_out(layers) as checkout:
                 entries = bytecode.compile_batch(batch, self._store, self._project.engine, checkout, group)
                 layer = Layer(entries)
-                self._remember(group, key, "placement", layer, {})
+                remember_layer(group, key, "placement", layer)
             return layer
 
     # Installing: what the tree's own dpkg does, a function of the packages and the whole tree below.
@@ -234,7 +216,7 @@ class Assembler:
         assert isinstance(step, Apt)
         key = self._install_key(derived, tree)
         with self._store.lock(f"make-{key.hex}"):
-            if (recalled := self._recall_layer(key)) is not None:
+            if (recalled := recall_layer(self._store, key)) is not None:
                 return recalled
             with self._store.transaction() as group:
                 layer, dropped = configure.install(
@@ -248,200 +230,10 @@ class Assembler:
                     group=group,
                     output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
                 )
-                self._remember(group, key, "run", layer, {})
-            self._tell_dropped(step, dropped)
+                remember_layer(group, key, "run", layer)
+            tell_dropped(step, dropped, self._project.tell)
             return layer
-
-    # Running: a function of the whole tree below and the command.
-
-    def _run_key(self, derived: DerivedStep, tree: Tree, world: World) -> Digest:
-        return canonical_digest(
-            {
-                "run": ASSEMBLER,
-                "tree": str(tree.digest),
-                "step": dict(derived.value),
-                "env": dict(world.env),
-                "workdir": world.workdir,
-                **self._dockerfile_key(derived, tree, world),
-            }
-        )
-
-    def _dockerfile_key(self, derived: DerivedStep, tree: Tree, world: World) -> dict[str, Json]:
-        """Give what a command of a Dockerfile sees beside what every command does."""
-        step, stated = derived.step, world.dockerfile
-        if not isinstance(step, Run) or not step.setting:
-            return {"user": stated.user} if stated.user else {}
-        return {
-            "workdir": stated.workdir,
-            "variables": dict(stated.variables),
-            "user": stated.user,
-            "shell": list(stated.shell) if step.shell else [],
-            "mounts": mount_keys(derived, tree, stated, self._written),
-        }
-
-    def _run(self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer]) -> Layer:
-        step = derived.step
-        assert isinstance(step, Run)
-        key = self._run_key(derived, tree, world)
-        with self._store.lock(f"make-{key.hex}"):
-            if (recalled := self._recall_layer(key)) is not None:
-                return recalled
-            gate = self._gate(derived)
-            with self._store.transaction() as group:
-                layer, seconds = self._execute(derived, tree, world, below, gate, group)
-                tell_of_gate(
-                    self._name_of(step),
-                    gate,
-                    self._project.tell,
-                    strict=self._project.settings.strict_network,
-                )
-                self._remember(group, key, "run", layer, {"seconds": round(seconds, 3)})
-            return layer
-
-    def _gate(self, derived: DerivedStep) -> Gate:
-        """Give what answers on the network of a step: what was recorded of it, or nothing."""
-        from reprobuild.gateway.gate import refusing, replaying
-
-        step = derived.step
-        assert isinstance(step, Run)
-        reset = step.refusal == "reset"
-        if step.network:
-            return replaying(self._store, derived.pins, ports=step.ports, reset=reset)
-        return refusing(self._store, reset=reset)
-
-    def record(
-        self, derived: DerivedStep, tree: Tree, world: World, below: Sequence[Layer], gate: Gate
-    ) -> Layer:
-        """Run a step's command with a gateway that records; give the layer, of which nothing is remembered.
-
-        Raises BuildFailedError and RefusedFetchError where the command fails, EngineError.
-        """
-        with self._store.transaction() as group:
-            layer, _ = self._execute(derived, tree, world, below, gate, group, is_recording=True)
-            group.add_bytes(layer.listing)
-        return layer
-
-    def _execute(
-        self,
-        derived: DerivedStep,
-        tree: Tree,
-        world: World,
-        below: Sequence[Layer],
-        gate: Gate,
-        group: Transaction,
-        *,
-        is_recording: bool = False,
-    ) -> tuple[Layer, float]:
-        """Run a command; give what it changed, whose bodies are in the group then, and its seconds."""
-        step = derived.step
-        assert isinstance(step, Run)
-        with self._store.checkouts.lay_out(below) as checkout, ExitStack() as stack:
-            home = home_variable(world, tree, self._store.blobs.read)
-            mounts = stack.enter_context(
-                mounted(derived, tree, world.dockerfile, self._written, self._store, self._folder)
-            )
-            command = run_command(step, world, home, mounts)
-            if problem := obstacle(checkout, command):
-                raise BuildFailedError(
-                    f"{self._name_of(step)}: {problem} in the tree before this step",
-                    'put a step that brings it before this one, such as apt("bookworm", "dash")',
-                )
-            capture = StoreCapture(group, authority=gate.certificate)
-            result = self._project.engine.run(
-                checkout,
-                command,
-                gateway=gate,
-                capture=capture,
-                output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
-            )
-        self._check(step, result, gate, is_recording=is_recording)
-        normal = capture.normal_form(tree, owners=step.owners)
-        self._tell_dropped(step, normal.dropped)
-        return difference(tree, normal.tree), result.seconds
-
-    def _check(self, step: Run, result: Result, gate: Gate, *, is_recording: bool) -> None:
-        """Raise where a command failed: for what it was refused, or else for how it ended."""
-        if result.exit_code == 0:
-            return
-        shown = "\n".join(f"  {line}" for line in result.tail[-SHOWN_LINES:])
-        how = (
-            "was stopped for its memory"
-            if result.out_of_memory
-            else f"ended with exit code {result.exit_code}"
-        )
-        if gate.unreached and not gate.refused:
-            raise unreached_error(self._name_of(step), gate.unreached, f"the command {how}:\n{shown}")
-        shown = "\n".join([shown, *(f"  {note}" for note in gate.notes)])
-        if gate.refused:
-            lock = f"reprobuild lock {self._recipe}{self._sets}"
-            mend = allowing(gate, lock) if is_recording else ""
-            if step.network and not is_recording:
-                again = f"{lock} --update {shlex.quote(step.which)}"
-                mend = f"if it has to fetch that, record it anew: {again}"
-            raise refused_error(self._name_of(step), gate, f"the command {how}:\n{shown}", mend)
-        number = self._steps.index(step) + 1
-        raise BuildFailedError(
-            f"{self._name_of(step)}: {how}\n{shown}".rstrip(),
-            f"look around in the tree before it: reprobuild shell {self._recipe}{self._sets} --at {number}",
-        )
-
-    def _name_of(self, step: Run) -> str:
-        return f"{self._recipe}: {step.where}: {step.title}"
-
-    def _tell_dropped(self, step: Step, dropped: Sequence[Dropped]) -> None:
-        for one in dropped:
-            self._project.tell(Note(f"{step.title}: /{one.path} is not kept: {one.reason}"))
-
-    # What is remembered.
-
-    def _recall_layer(self, key: Digest) -> Layer | None:
-        record = self._store.realisations.get(key)
-        if record is None:
-            return None
-        listing = Digest.parse(record["layer"])
-        if not self._store.blobs.has(listing):
-            return None
-        layer = Layer.parse(self._store.blobs.read(listing))
-        return layer if self._has_bodies(layer.entries) else None
-
-    def _has_bodies(self, entries: Sequence[Entry]) -> bool:
-        has = self._store.blobs.has
-        return all(entry.digest is None or has(entry.digest) for entry in entries)
-
-    def _remember(
-        self, group: Transaction, key: Digest, kind: str, layer: Layer, more: Mapping[str, Json]
-    ) -> None:
-        listing = group.add_bytes(layer.listing)
-        group.record(key, {"kind": kind, "layer": str(listing), "blobs": [str(listing)], **more})
 
 
 def _is_installed(step: Step) -> bool:
     return isinstance(step, Apt) and step.configure
-
-
-def run_command(step: Run, world: World, home: Mapping[str, str], mounts: Mounted | None = None) -> Command:
-    """Give the command of a ``run`` step in the world of the steps before it.
-
-    ``home``: as ``home_variable`` gives it; ``mounts``: what it sees beside the tree.
-    """
-    stated = world.dockerfile
-    argv, workdir, variables = step.command, step.workdir or world.workdir, world.env
-    if step.setting:
-        workdir, variables = stated.workdir, {**world.env, **stated.variables, **world.own}
-    if step.shell and stated.shell:
-        argv = (*stated.shell, argv[-1])
-    return Command(
-        argv=argv,
-        env={**home, **variables, **thread_environment(step.threads), **step.env},
-        workdir=workdir,
-        inputs=mounts.inputs if mounts is not None else {},
-        empty=mounts.empty if mounts is not None else (),
-        threads=step.threads,
-        owners=step.owners,
-    )
-
-
-def home_variable(world: World, tree: Tree, read: Read) -> dict[str, str]:
-    """Give ``HOME`` where a Dockerfile's ``USER`` is not root: as ``/etc/passwd`` has it."""
-    user = world.dockerfile.user
-    return {"HOME": home_of(user, tree, read)} if user else {}

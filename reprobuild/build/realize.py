@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reprobuild.build.assemble import Assembler, Made, home_variable
+from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, named, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.plan import make_plan, missing_downloads
 from reprobuild.build.project import Project
+from reprobuild.build.run import home_variable
 from reprobuild.derivation.derive import DerivedStep
 from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.predictors import Json

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reprobuild.build.assemble import home_variable, run_command
 from reprobuild.build.derive import Derived
 from reprobuild.build.project import Project
 from reprobuild.build.realize import Growth
+from reprobuild.build.run import home_variable, run_command
 from reprobuild.derivation.recipe import Recipe
 from reprobuild.derivation.steps import Run
 from reprobuild.derivation.world import world_of

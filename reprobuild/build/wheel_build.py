@@ -27,6 +27,7 @@ from packaging.utils import (
 from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.python import Python
 from reprobuild.build.place.wheels import place_wheel
+from reprobuild.build.remembered import recall_layer, remember_layer
 from reprobuild.build.unpack import unpack
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER
@@ -168,13 +169,8 @@ def source_builds(pins: Iterable[Pin], python: Python, where: str) -> tuple[Sour
 
 def recall_wheel(build: SourceBuild, project: Project, tree: Tree) -> Pin | None:
     """Give the wheel that an archive came to before, if it is still in the store."""
-    store = project.store
-    record = store.realisations.get(build.key(tree))
-    if record is None or not store.blobs.has(Digest.parse(record["layer"])):
-        return None
-    (entry,) = Layer.parse(store.blobs.read(Digest.parse(record["layer"]))).entries
-    assert entry.digest is not None
-    return _pin(build, entry) if store.blobs.has(entry.digest) else None
+    layer = recall_layer(project.store, build.key(tree))
+    return None if layer is None else _pin(build, *layer.entries)
 
 
 def make_wheel(build: SourceBuild, project: Project, tree: Tree, below: Sequence[Layer]) -> Pin:
@@ -261,8 +257,7 @@ class _Workshop:
         with self._project.store.transaction() as group, path.open("rb") as body:
             digest, size = group.add_stream(body)
             entry = file(path.name, digest, size)
-            listing = group.add_bytes(Layer((entry,)).listing)
-            group.record(key, {"kind": "placement", "layer": str(listing), "blobs": [str(listing)]})
+            remember_layer(group, key, "placement", Layer((entry,)))
         return _pin(self._build, entry)
 
     def _check_name(self, name: str) -> None:

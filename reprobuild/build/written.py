@@ -13,6 +13,7 @@ from reprobuild.build.accounts import NoSuchAccountError, owner_of
 from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.context import store_context
 from reprobuild.build.place.copying import copied
+from reprobuild.build.remembered import has_bodies, recall_layer, remember_layer
 from reprobuild.build.unpack import is_tar, unpack
 from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.derive import ASSEMBLER, DerivedStep
@@ -68,7 +69,7 @@ class WrittenSteps:
         if isinstance(step, Setting):
             return _with_workdir(step, tree, stated, self._store), []
         assert isinstance(step, Copy)
-        if not all(entry.digest is None or self._store.blobs.has(entry.digest) for entry in derived.entries):
+        if not has_bodies(self._store, derived.entries):
             raise NotThereError
         archives = _Archives(self._store, step, group)
         source = self._stages[step.stage] if step.stage else Tree(derived.entries)
@@ -118,12 +119,9 @@ class _Archives:
     def __call__(self, entry: Entry) -> tuple[Entry, ...] | None:
         assert entry.digest is not None
         key = canonical_digest({"unpack": ASSEMBLER, "file": str(entry.digest)})
-        record = self._store.realisations.get(key)
-        if record is not None and self._store.blobs.has(listing := Digest.parse(record["layer"])):
-            found = Layer.parse(self._store.blobs.read(listing)).entries
-            if all(one.digest is None or self._store.blobs.has(one.digest) for one in found):
-                self.keys.append(key)
-                return found
+        if (recalled := recall_layer(self._store, key)) is not None:
+            self.keys.append(key)
+            return recalled.entries
         with self._store.blobs.open(entry.digest) as archive:
             if not is_tar(archive):
                 return None
@@ -134,7 +132,6 @@ class _Archives:
             except ArchiveError as error:
                 what = f"{self._step.where}: {self._step.title}"
                 raise ArchiveError(f"{what}: /{entry.path}: {error.message}", error.hint) from None
-        kept = self._group.add_bytes(layer.listing)
-        self._group.record(key, {"kind": "placement", "layer": str(kept), "blobs": [str(kept)], "notes": []})
+        remember_layer(self._group, key, "placement", layer, notes=[])
         self.keys.append(key)
         return layer.entries

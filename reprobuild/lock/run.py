@@ -44,7 +44,7 @@ def resolve(step: Run, context: Context) -> tuple[Pin, ...]:
         reset=step.refusal == "reset",
     )
     derived = derived_step(step, (), context.recipe_folder)
-    layer = growth.assembler.record(derived, growth.tree, growth.world, growth.layers, gate)
+    layer = growth.assembler.runs.record(derived, growth.tree, growth.world, growth.layers, gate)
     known = {(pin.name, pin.sha256): pin.found for pin in answers}
     pins = tuple(replace(pin, found=known.get((pin.name, pin.sha256), pin.found)) for pin in gate.pins)
     what = f"{step.where}: {step.title}"
