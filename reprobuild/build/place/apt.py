@@ -7,9 +7,7 @@ package whose script would have done more is named in a note (``debian_scripts``
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
 from reprobuild.build.place import (
@@ -21,6 +19,7 @@ from reprobuild.build.place import (
 )
 from reprobuild.build.place.debian_archive import Deb, unpack
 from reprobuild.build.place.debian_merge import MERGED, Merge
+from reprobuild.build.place.parallel import largest_first
 from reprobuild.build.place.placement import Placement
 from reprobuild.debian.installed import STATUS_FOLDER, SUMS
 from reprobuild.derivation.pins import Pin
@@ -31,8 +30,6 @@ from reprobuild.tree import Entry, Tree, file, link
 if TYPE_CHECKING:
     from reprobuild.store.store import Store
     from reprobuild.store.transaction import Transaction
-
-MOST_THREADS = 4
 
 
 def facts(step: Apt, tree: Tree, store: Store) -> dict[str, Json]:
@@ -120,20 +117,13 @@ class _Below:
 
 
 def _unpack_all(pins: Sequence[Pin], store: Store, group: Transaction) -> list[Deb]:
-    """Unpack packages, some at a time (decompressing holds no lock), the largest first; give all in order."""
+    """Unpack packages, some at a time; give all in order."""
 
     def work(index: int) -> Deb:
         with store.blobs.open(pins[index].sha256) as archive:
             return unpack(archive, pins[index], group)
 
-    order = sorted(range(len(pins)), key=lambda index: (-pins[index].size, index))
-    threads = max(1, min(MOST_THREADS, os.cpu_count() or 1, len(pins)))
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {index: pool.submit(work, index) for index in order}
-        try:
-            return [jobs[index].result() for index in range(len(pins))]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return largest_first(work, pins)
 
 
 def _add_status(deb: Deb, merge: Merge, group: Transaction) -> None:

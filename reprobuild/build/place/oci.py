@@ -7,13 +7,12 @@ registries; nothing of the tree below matters, since there is none.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from reprobuild.build.archive import ArchiveError
 from reprobuild.build.image_layers import UnpackedLayer, stack, unpack_layer
+from reprobuild.build.place.parallel import largest_first
 from reprobuild.build.place.placement import Placement
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from reprobuild.store.store import Store
     from reprobuild.store.transaction import Transaction
 
-MOST_THREADS = 4
 SHOWN = 5
 """Paths that a note names before it says how many more there are."""
 
@@ -86,7 +84,7 @@ def _again(step: Oci) -> str:
 def _unpack_all(
     step: Oci, pins: Sequence[Pin], diff_ids: Sequence[Digest], store: Store, group: Transaction
 ) -> list[UnpackedLayer]:
-    """Unpack layers, some at a time (decompressing and hashing hold no lock), the largest first."""
+    """Unpack layers, some at a time."""
 
     def work(index: int) -> UnpackedLayer:
         pin = pins[index]
@@ -104,14 +102,7 @@ def _unpack_all(
             )
         return layer
 
-    order = sorted(range(len(pins)), key=lambda index: (-pins[index].size, index))
-    threads = max(1, min(MOST_THREADS, os.cpu_count() or 1, len(pins)))
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {index: pool.submit(work, index) for index in order}
-        try:
-            return [jobs[index].result() for index in range(len(pins))]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return largest_first(work, pins)
 
 
 def _notes(step: Oci, dropped: Sequence[str]) -> tuple[str, ...]:
