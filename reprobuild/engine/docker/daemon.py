@@ -1,0 +1,161 @@
+"""Connects to a daemon that speaks Docker's API: Docker or Podman, here or elsewhere.
+
+Knows nothing of trees or commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from typing import Self
+
+from reprobuild.engine.docker.context import Endpoint, chosen, usual
+from reprobuild.errors import EngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from docker import APIClient
+    from docker.tls import TLSConfig
+
+    from reprobuild.engine.docker.tunnel import Tunnel
+
+ANSWER_SECONDS = 20
+"""How long a daemon may take to say who it is."""
+
+PATIENCE_SECONDS = 600
+"""How long it may be silent later: it is, while it unpacks a layer."""
+
+
+class Daemon:
+    """A daemon that has answered; a context manager."""
+
+    def __init__(self, client: APIClient, host: str, tunnel: Tunnel | None = None) -> None:
+        """Ask it who it is."""
+        self.client = client
+        self.host = host
+        """``unix:///run/docker.sock``"""
+        self._tunnel = tunnel
+        told = client.version()
+        components = [one for one in told.get("Components") or [] if isinstance(one, dict)]
+        self.is_podman = any("podman" in str(one.get("Name", "")).lower() for one in components)
+        kind = "Podman" if self.is_podman else "Docker"
+        self.version = str(told.get("Version", "of an unknown version"))
+        self.name = f"{kind} {self.version}, {host}"
+        """``Docker 20.10.24, unix:///run/docker.sock``"""
+        self.platform = f"{told.get('Os', 'linux')}/{told.get('Arch', 'amd64')}"
+        """``linux/amd64``"""
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(environment: Mapping[str, str]) -> Daemon:
+    """Connect to the daemon of ``DOCKER_HOST``, else of the docker context in use, else at a usual socket.
+
+    Raises EngineError, with what to do, where none answers.
+    """
+    endpoint = chosen(environment)
+    if endpoint is not None:
+        return _connect(endpoint)
+    tried: list[EngineError] = []
+    for path in usual(environment):
+        if not _is_socket(path):
+            continue
+        try:
+            return _connect(Endpoint(f"unix://{path}", ""))
+        except EngineError as error:
+            tried.append(error)
+    if tried:
+        raise tried[0]
+    raise EngineError(
+        "no daemon of Docker or Podman is running here",
+        "start one, or name one: DOCKER_HOST=unix:///run/docker.sock, tcp://HOST:2376 or ssh://USER@HOST",
+    )
+
+
+def _is_socket(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    return False
+
+
+def _connect(endpoint: Endpoint) -> Daemon:
+    # Imported here: half of what the SDK loads is slow, and most calls need no daemon.
+    import docker
+    import requests
+
+    tunnel = None
+    host = endpoint.host
+    if host.startswith("ssh:"):
+        from reprobuild.engine.docker.tunnel import Tunnel
+
+        tunnel = Tunnel(host)
+        host = f"unix://{tunnel.path}"
+    shown = endpoint.host + (f" (of {endpoint.origin})" if endpoint.origin else "")
+    try:
+        if host.startswith("unix://"):
+            _knock(host.removeprefix("unix://"))
+        tls = _tls(endpoint) if endpoint.certificates else False
+        client = docker.APIClient(host, version="auto", timeout=ANSWER_SECONDS, tls=tls)
+        daemon = Daemon(client, endpoint.host, tunnel)
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        said = tunnel.said() if tunnel is not None else ""
+        if tunnel is not None:
+            tunnel.close()
+        why, hint = _explain(error, said)
+        raise EngineError(f"the daemon at {shown} does not answer: {why}", hint) from error
+    client.timeout = PATIENCE_SECONDS
+    return daemon
+
+
+def _knock(path: str) -> None:
+    """Raise OSError where nobody listens: the SDK leaves an open socket behind then."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(path)
+
+
+def _tls(endpoint: Endpoint) -> TLSConfig:
+    from docker.tls import TLSConfig
+
+    ca, cert, key = (f"{endpoint.certificates}/{name}.pem" for name in ("ca", "cert", "key"))
+    return TLSConfig(
+        client_cert=(cert, key) if os.path.exists(cert) else None,
+        ca_cert=ca if os.path.exists(ca) else None,
+        verify=endpoint.is_verified,
+    )
+
+
+def _explain(error: BaseException, said: str) -> tuple[str, str]:
+    """Say why a daemon did not answer, and what to do."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        chain.append(one)
+        one = one.__cause__ or one.__context__
+    text = said or _plain(chain)
+    if any(isinstance(one, PermissionError) for one in chain):
+        return (
+            "permission denied",
+            "sudo usermod -aG docker $USER, then log in anew; or use a rootless daemon",
+        )
+    if any(isinstance(one, FileNotFoundError | ConnectionRefusedError) for one in chain):
+        return "nothing listens there", "start the daemon, or set DOCKER_HOST to another"
+    return text, "check it with: docker version"
+
+
+def _plain(chain: list[BaseException]) -> str:
+    """Give the innermost reason: what lies around it repeats it, wrapped in names of classes."""
+    inner = chain[-1]
+    return str(inner.strerror if isinstance(inner, OSError) and inner.strerror else inner)
