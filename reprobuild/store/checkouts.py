@@ -16,10 +16,10 @@ from pathlib import Path
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.blobs import BLOB_MODE
-from reprobuild.store.disk import fresh_name, remove, sync_all, trouble
+from reprobuild.store.disk import remove, sync_all, trouble
 from reprobuild.store.lay_out import is_unchanged, lay_out, linkable, restore
 from reprobuild.store.locks import Lock, acquire
-from reprobuild.store.scratch import TRASH, Scratch
+from reprobuild.store.scratch import Scratch
 from reprobuild.tree import Entry, Layer, Tree, apply, escape, unescape
 from reprobuild.value import Value
 
@@ -115,15 +115,11 @@ class Checkouts:
         """Remove a folder whose lease the caller holds exclusively, if it is there."""
         if not os.path.lexists(self._path(name)):
             return
-        trash = os.path.join(self._store.tmp, TRASH)
         try:
-            from reprobuild.store.store import make_folder
-
-            make_folder(trash, self._store.owner)
-            place = os.path.join(trash, fresh_name())
-            os.rename(self._path(name), place)
-            remove(self._path(name) + LINKS)
-            remove(place)
+            with Scratch(self._store.tmp, "trash", self._store.owner) as trash:
+                os.rename(self._path(name), trash.make() + "/tree")
+                remove(self._path(name) + LINKS)
+                remove(trash.path)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -224,8 +220,11 @@ class Checkouts:
         except (OSError, ValueError):
             return
         for digest in changed:
-            path = self._store.blobs.locate(digest)
-            if os.path.exists(path) and not is_unchanged(os.stat(path), os.stat(path).st_size):
+            try:
+                found = os.stat(self._store.blobs.locate(digest))
+            except FileNotFoundError:
+                continue
+            if not is_unchanged(found, found.st_size):
                 restore(self._store.blobs, digest, self._store.owner)
 
     def _plan(self, layers: Sequence[Layer | Digest]) -> dict[str, Element]:

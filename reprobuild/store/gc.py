@@ -1,6 +1,6 @@
 """Gives space back: marks what roots, users and the last hours need, and removes the rest.
 
-``plan`` looks and gives a value; ``carry_out`` moves the victims to ``tmp/trash`` while it holds the
+``plan`` looks and gives a value; ``carry_out`` moves the victims below ``tmp/`` while it holds the
 store's lock, and deletes them after. What became needed in between stays. Knows of records only what
 ``realisations`` knows: which fields point into the store.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.checkouts import LINKS, STACKS
-from reprobuild.store.disk import fresh_name, remove, trouble
+from reprobuild.store.disk import remove, trouble
 from reprobuild.store.locks import acquire, try_acquire
 from reprobuild.store.realisations import (
     bodies_of_listing,
@@ -23,7 +23,7 @@ from reprobuild.store.realisations import (
     needed_listings,
     needed_records,
 )
-from reprobuild.store.scratch import LOCK_SUFFIX, PARTIAL, TRASH, abandoned, since
+from reprobuild.store.scratch import LOCK_SUFFIX, PARTIAL, TRASH, Scratch, abandoned, reap, since
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,18 +211,19 @@ def _idle_checkouts(store: Store, marks: _Marks, cutoff: float, everything: bool
             continue
         lease = try_acquire(store.checkouts.lease_path(name))
         if lease is not None:
-            lease.close()
-            yield Victim("checkout", name, _checkout_size(store, name))
+            with lease:  # as long as we look into it: another gc may be taking this folder too
+                victim = Victim("checkout", name, _checkout_size(store, name))
+            yield victim
 
 
 def _checkout_size(store: Store, name: str) -> int:
-    """Give the bytes of what was copied into a checkout."""
+    """Give the bytes of what was copied into a checkout; 0 where that is not to be told any more."""
     try:
         with store.blobs.open(store.checkouts.tree_of(name)) as file:
             total = sum(size for _, size in files_of_listing(file.read()))
-    except CheckFailedError:
-        return 0
-    return total - sum(size for _, size, _ in store.checkouts.links(name))
+        return total - sum(size for _, size, _ in store.checkouts.links(name))
+    except (CheckFailedError, FileNotFoundError, ValueError):
+        return 0  # without its listing, or the list of its links: an audit names it
 
 
 def _leftovers(store: Store, now: float) -> Iterator[Victim]:
@@ -256,12 +257,6 @@ def _blob_stats(store: Store) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
-    from reprobuild.store.scratch import reap
-    from reprobuild.store.store import make_folder
-
-    make_folder(os.path.join(store.tmp, TRASH), store.owner)
-    trash = os.path.join(store.tmp, TRASH, fresh_name())
-    make_folder(trash, store.owner)
     gone: list[Victim] = []
     # Before the blobs, since a checkout's listing is one.
     for victim in planned.of_kind("checkout"):
@@ -270,6 +265,18 @@ def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
             store.checkouts.discard(victim.name)
             lease.close(remove=True)
             gone.append(victim)
+    with Scratch(store.tmp, "trash", store.owner) as trash:
+        gone += _move_all(store, planned, trash.make())
+        remove(trash.path)
+    _forget_stacks(store)
+    gone += _remove_leftovers(store, planned)
+    _remove_free_locks(store)
+    return GcPlan(tuple(gone), planned.cutoff, planned.kept)
+
+
+def _move_all(store: Store, planned: GcPlan, trash: str) -> list[Victim]:
+    """Move blobs and records to the trash that nothing needs by now; give which."""
+    gone: list[Victim] = []
     todo = [victim for kind in ("realisation", "blob") for victim in planned.of_kind(kind)]
     marks: _Marks | None = None
     before: object = None
@@ -280,26 +287,21 @@ def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
             if marks is None or now != before:
                 marks, before = _Marks(store, planned.cutoff), now
                 marks.blobs.update(_listings_of_checkouts(store))
-            for victim in batch:
-                if _move(store, victim, planned.cutoff, marks, trash):
-                    gone.append(victim)
+            gone += [victim for victim in batch if _move(store, victim, planned.cutoff, marks, trash)]
             before = _fingerprint(store)
-    _forget_stacks(store)
+    return gone
+
+
+def _remove_leftovers(store: Store, planned: GcPlan) -> list[Victim]:
+    """Remove what is of no use below ``tmp/``; give which of the victims are gone."""
     for victim in planned.of_kind("leftover"):
         path = os.path.join(store.path, victim.name)
         # One with a lock file is left to reap, which takes the lock first.
         if os.path.lexists(path) and not os.path.exists(path + LOCK_SUFFIX):
             remove(path)
-            gone.append(victim)
     reap(store.tmp)
-    gone += [
-        victim
-        for victim in planned.of_kind("leftover")
-        if victim not in gone and not os.path.lexists(os.path.join(store.path, victim.name))
-    ]
-    remove(trash)
-    _remove_free_locks(store)
-    return GcPlan(tuple(gone), planned.cutoff, planned.kept)
+    leftovers = planned.of_kind("leftover")
+    return [victim for victim in leftovers if not os.path.lexists(os.path.join(store.path, victim.name))]
 
 
 def _fingerprint(store: Store) -> tuple[object, ...]:

@@ -70,7 +70,10 @@ class Roots:
 
     def get(self, name: str) -> Root | None:
         """Give the root of a name; None where there is none, or none that can be read."""
-        return _read(self.locate(name))
+        try:
+            return _read(self.locate(name))
+        except FileNotFoundError:
+            return None
 
     def remove(self, name: str) -> bool:
         """Keep nothing under a name any more; tell whether there was something."""
@@ -84,23 +87,34 @@ class Roots:
 
     def __iter__(self) -> Iterator[Root]:
         """Give all roots, by name."""
-        for name in sorted(os.listdir(self.folder)):
-            root = _read(f"{self.folder}/{name}") if name.endswith(SUFFIX) else None
+        for _, root in self._all():
             if root is not None:
                 yield root
 
     def unreadable(self) -> list[str]:
         """Give the paths of root files that make no sense: ``gc`` must not run while there are any."""
-        names = sorted(name for name in os.listdir(self.folder) if name.endswith(SUFFIX))
-        return [path for path in (f"{self.folder}/{name}" for name in names) if _read(path) is None]
+        return [path for path, root in self._all() if root is None]
+
+    def _all(self) -> Iterator[tuple[str, Root | None]]:
+        """Give the path of each root, and the root where it makes sense."""
+        for name in sorted(name for name in os.listdir(self.folder) if name.endswith(SUFFIX)):
+            path = f"{self.folder}/{name}"
+            try:
+                root = _read(path)
+            except FileNotFoundError:
+                continue  # removed since
+            yield path, root
 
 
 def _read(path: str) -> Root | None:
+    """Read a root; None if it makes no sense. Raises FileNotFoundError."""
     try:
         with open(path, "rb", buffering=0) as file:
             record = json.loads(file.read())
         return Root(record["name"], tuple(Digest.parse(key) for key in record["keys"]), record["why"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise trouble(error, f"reading {path}") from error

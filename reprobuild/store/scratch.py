@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOCK_SUFFIX = ".lock"
 TRASH = "trash"
+"""What an audit moved aside; it stays until ``gc`` comes."""
 PARTIAL = "partial"
 
 

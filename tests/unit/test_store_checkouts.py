@@ -314,10 +314,9 @@ def test_folders_without_permissions_as_an_ordinary_user() -> None:
                 *modes,
                 *store.checkouts.names(),
                 *os.listdir(store.tmp),
-                *os.listdir(store.tmp + "/trash"),
             ]
 
-        assert as_user(work) == ["0", "555", "0", "500", "trash"]
+        assert as_user(work) == ["0", "555", "0", "500"]
 
 
 def test_a_deep_tree(store: Store) -> None:

@@ -12,6 +12,7 @@ import pytest
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.audit import audit
+from reprobuild.store.checkouts import LINKS, Checkouts
 from reprobuild.store.gc import GRACE, PARTIAL_GRACE, TICK, GcPlan, carry_out, plan
 from reprobuild.store.store import Store
 from tests.unit.stores import LARGE, image_of, layer_of
@@ -50,7 +51,7 @@ def test_what_nothing_needs_goes(store: Store) -> None:
     assert done.victims == planned.victims
     assert list(store.blobs) == []
     assert list(store.realisations) == []
-    assert os.listdir(store.tmp + "/trash") == []
+    assert os.listdir(store.tmp) == []
 
 
 def test_a_root_keeps_all_that_its_image_needs(store: Store) -> None:
@@ -167,6 +168,64 @@ def test_checkouts_in_use_stay(store: Store) -> None:
     assert store.checkouts.names() == []
 
 
+class Overtaken(Checkouts):
+    """Checkouts where something happens at a certain call: what another process does just then."""
+
+    def __init__(self, store: Store, call: str, happens: Callable[[], object]) -> None:
+        super().__init__(store)
+        self._call = call
+        self._happens = happens
+
+    def links(self, name: str) -> list[tuple[str, int, str]]:
+        if self._call == "links":
+            self._happens()
+        return super().links(name)
+
+    def discard(self, name: str) -> None:
+        if self._call == "discard":
+            self._happens()
+        super().discard(name)
+
+
+def test_a_folder_stays_while_another_gc_plans_to_take_it(store: Store) -> None:
+    with store.checkouts.lay_out([layer_of(store, {"a": b"12345", "large": LARGE})]) as checkout:
+        name = checkout.lowers[0].name
+    other = Store.open(store.root)
+    theirs = later(other)
+    store.checkouts = Overtaken(store, "links", lambda: carry_out(other, theirs))
+    (victim,) = later(store).of_kind("checkout")
+    assert (victim.name, victim.size) == (name, 5)
+
+
+@pytest.mark.parametrize("links", [None, b"no number\tno digest\tpath\n"], ids=["missing", "garbled"])
+def test_a_folder_whose_links_are_not_known_goes(store: Store, links: bytes | None) -> None:
+    with store.checkouts.lay_out([layer_of(store, {"a": b"12345", "large": LARGE})]) as checkout:
+        file = Path(f"{checkout.lowers[0]}{LINKS}")
+    if links is None:
+        file.unlink()
+    else:
+        file.write_bytes(links)
+    planned = later(store)
+    assert [victim.size for victim in planned.of_kind("checkout")] == [0]
+    carry_out(store, planned)
+    assert store.checkouts.names() == []
+
+
+def test_what_a_gc_is_moving_is_no_leftover_for_another(store: Store) -> None:
+    with store.checkouts.lay_out([layer_of(store, {"a": b"1"})]):
+        pass
+    other = Store.open(store.root)
+
+    def clear_up() -> None:
+        found = plan(other)
+        carry_out(other, GcPlan(found.of_kind("leftover"), found.cutoff))
+
+    planned = later(store)
+    store.checkouts = Overtaken(store, "discard", clear_up)
+    assert carry_out(store, planned).victims == (*planned.of_kind("checkout"), *planned.of_kind("blob"))
+    assert list(store.blobs) == os.listdir(store.tmp) == []
+
+
 def test_leftovers_go(store: Store) -> None:
     store.partial("old").write_bytes(b"12345")
     (Path(store.tmp) / "trash").mkdir()
@@ -191,6 +250,14 @@ def test_an_unreadable_root_stops_it(store: Store) -> None:
     Path(store.roots.locate("a")).write_bytes(b"")
     with pytest.raises(CheckFailedError, match="cannot be read"):
         later(store)
+
+
+def test_a_root_that_is_removed_meanwhile_stops_nothing(store: Store) -> None:
+    # What is listed and then not found: a link to nowhere is that at any moment.
+    Path(store.roots.locate("a")).symlink_to("nowhere")
+    assert store.roots.unreadable() == []
+    assert list(store.roots) == []
+    assert store.roots.get("a") is None
 
 
 def test_a_plan_adds_up(store: Store) -> None:
