@@ -5,6 +5,8 @@ Knows nothing of formats, nor of where members go.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple, Protocol
 
 from reprobuild.errors import RecipeError
@@ -14,6 +16,15 @@ Kind = Literal["d", "f", "l", "h", "s"]
 
 class ArchiveError(RecipeError):
     """An archive that cannot be unpacked: damaged, cut off, or with what an image cannot hold."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Say in an ArchiveError that is raised inside which archive it is about."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise ArchiveError(f"{what}: {error.message}", error.hint) from None
 
 
 class Stream(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reprobuild.build.accounts import NoSuchAccountError, owner_of
-from reprobuild.build.archive import ArchiveError
+from reprobuild.build.archive import naming
 from reprobuild.build.place.context import store_context
 from reprobuild.build.place.copying import copied
 from reprobuild.build.remembered import has_bodies, recall_layer, remember_layer
@@ -127,11 +127,8 @@ class _Archives:
                 return None
             if self._group is None:
                 raise NotThereError
-            try:
+            with naming(f"{self._step.where}: {self._step.title}: /{entry.path}"):
                 layer = Layer(unpack(archive, self._group))
-            except ArchiveError as error:
-                what = f"{self._step.where}: {self._step.title}"
-                raise ArchiveError(f"{what}: /{entry.path}: {error.message}", error.hint) from None
         remember_layer(self._group, key, "placement", layer, notes=[])
         self.keys.append(key)
         return layer.entries

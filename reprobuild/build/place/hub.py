@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from reprobuild import tree
-from reprobuild.build.archive import ArchiveError
+from reprobuild.build.archive import naming
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.hub_layouts import LAYOUTS
@@ -85,11 +85,8 @@ def _nltk(step: Hub, pins: Sequence[Pin], folder: str, store: Store, group: Tran
         yield _file(path, pin)
         if not pin.name.endswith(".zip"):
             continue
-        try:
-            with store.blobs.open(pin.sha256) as file:
-                yield from unpack(file, group, to=posixpath.dirname(path))
-        except ArchiveError as error:
-            raise ArchiveError(f"{step.where}: {pin.name}: {error.message}", error.hint) from None
+        with naming(f"{step.where}: {pin.name}"), store.blobs.open(pin.sha256) as file:
+            yield from unpack(file, group, to=posixpath.dirname(path))
 
 
 def _torch(step: Hub, pins: Sequence[Pin], folder: str, store: Store, group: Transaction) -> Iterator[Entry]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reprobuild.build.archive import ArchiveError
+from reprobuild.build.archive import ArchiveError, naming
 from reprobuild.build.image_layers import UnpackedLayer, stack, unpack_layer
 from reprobuild.build.place.parallel import largest_first
 from reprobuild.build.place.placement import Placement
@@ -89,11 +89,8 @@ def _unpack_all(
     def work(index: int) -> UnpackedLayer:
         pin = pins[index]
         what = f"{step.where}: {step.title}: {pin.name}"
-        try:
-            with store.blobs.open(pin.sha256) as file:
-                layer = unpack_layer(file, pin.size, group)
-        except ArchiveError as error:
-            raise ArchiveError(f"{what}: {error.message}", error.hint) from None
+        with naming(what), store.blobs.open(pin.sha256) as file:
+            layer = unpack_layer(file, pin.size, group)
         if layer.diff_id != diff_ids[index]:
             raise CheckFailedError(
                 f"{what} is not the one that the image's config names\n"

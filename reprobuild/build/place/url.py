@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reprobuild import tree
-from reprobuild.build.archive import ArchiveError
+from reprobuild.build.archive import naming
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.pins import Pin
@@ -30,11 +30,8 @@ def place(
     """Give the entries of the fetched file. Raises ArchiveError, naming step, file and member."""
     (pin,) = pins
     if step.unpack:
-        try:
-            with store.blobs.open(pin.sha256) as file:
-                return Placement(unpack(file, group, to=step.to, strip=step.strip))
-        except ArchiveError as error:
-            raise ArchiveError(f"{step.where}: {pin.name}: {error.message}", error.hint) from None
+        with naming(f"{step.where}: {pin.name}"), store.blobs.open(pin.sha256) as file:
+            return Placement(unpack(file, group, to=step.to, strip=step.strip))
     path = step.to.strip("/")
     if step.to.endswith("/"):
         path = f"{path}/{pin.name}".lstrip("/")
