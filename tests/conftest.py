@@ -6,6 +6,9 @@ import pytest
 from hypothesis import settings
 
 from tests import golden
+from tests.daemons import _docker_on_both, daemon, docker, docker_over_tcp, docker_over_tls, podman
+
+__all__ = ["_docker_on_both", "daemon", "docker", "docker_over_tcp", "docker_over_tls", "podman"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

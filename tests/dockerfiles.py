@@ -18,10 +18,10 @@ from reprobuild.build.image import image_from_record, read_layers
 from reprobuild.digest import Digest
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, apply
+from tests.daemons import Docker
 from tests.projects import Project
 from tests.require import require
 from tests.roots import busybox_root
-from tests.servers import Docker
 
 RECIPE = '''\
 """A Dockerfile as a recipe."""

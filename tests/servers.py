@@ -1,7 +1,8 @@
 """Real servers for tests: each on a socket or port of its own, with a folder of its own.
 
-``with docker_daemon(folder) as docker: docker("load", …)``. Where a server can't be had, the test is
-skipped, or fails where ``REPROBUILD_REQUIRE`` names it. Servers that run already are never touched.
+``with nginx(folder, root) as address: …``. Where a server can't be had, the test is skipped, or fails where
+``REPROBUILD_REQUIRE`` names it. Servers that run already are never touched. Container daemons have a file of
+their own (``tests/daemons.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,25 +26,6 @@ REGISTRY_PASSWORD_HASH = "$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJ
 STOP_SECONDS = 30
 
 
-class Docker:
-    """The docker client, talking to one daemon."""
-
-    def __init__(self, client: Path, folder: Path) -> None:
-        self.client = client
-        self.host = f"unix://{folder}/docker.sock"
-        self.folder = folder
-
-    def __call__(self, *arguments: str, input: bytes | None = None) -> str:
-        """Run a docker command; give what it printed. A failure shows what it said."""
-        environment = {
-            "DOCKER_HOST": self.host,
-            "DOCKER_CONFIG": str(self.folder / "client"),
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-        }
-        return run([str(self.client), *arguments], input=input, env=environment)
-
-
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """Make a folder whose path is short enough for sockets, and remove it."""
@@ -52,30 +34,6 @@ def short_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def docker_daemon(folder: Path) -> Iterator[Docker]:
-    """Run a Docker daemon without networks: containers need ``--network none``.
-
-    ``folder``: empty, with a path short enough for a socket.
-    """
-    client = program("docker")
-    daemon = program("dockerd")
-    require("dockerd", "" if os.geteuid() == 0 else "dockerd needs root")
-    docker = Docker(client, folder)
-    command = [str(daemon), "--host", docker.host, "--data-root", str(folder / "data")]
-    command += ["--exec-root", str(folder / "exec"), "--pidfile", str(folder / "dockerd.pid")]
-    command += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
-
-    def is_up() -> bool:
-        found = subprocess.run(
-            [str(client), "--host", docker.host, "version"], capture_output=True, check=False, timeout=20
-        )
-        return found.returncode == 0
-
-    with server("dockerd", command, folder / "dockerd.log", is_up):
-        yield docker
 
 
 @contextmanager
@@ -108,9 +66,19 @@ def docker_registry(folder: Path, *, certificate: Path | None = None, user: str 
 
 
 @contextmanager
-def server(name: str, command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Iterator[None]:
-    """Run a server until the context ends; skip the test, with the log's end, where it does not come up."""
-    environment = {"PATH": f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin", "HOME": str(log.parent)}
+def server(
+    name: str,
+    command: Sequence[str],
+    log: Path,
+    is_up: Callable[[], bool],
+    env: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Run a server until the context ends; skip the test, with the log's end, where it does not come up.
+
+    ``env``: variables beside PATH and HOME, which is the log's folder.
+    """
+    path = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+    environment = {"PATH": path, "HOME": str(log.parent), **(env or {})}
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command,
@@ -146,7 +114,7 @@ def free_port() -> int:
     return port
 
 
-def run(command: Sequence[str], *, input: bytes | None = None, env: dict[str, str] | None = None) -> str:
+def run(command: Sequence[str], *, input: bytes | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a program to its end; give what it printed. A failure shows the command and what it said."""
     found = subprocess.run(command, input=input, capture_output=True, check=False, timeout=300, env=env)
     assert found.returncode == 0, f"{' '.join(command)}\n{found.stderr.decode(errors='replace')}"

@@ -7,6 +7,7 @@ own. Knows nothing of what a host answers: a site is a function from a request t
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 import threading
@@ -95,7 +96,7 @@ class Authority:
         self.path.chmod(0o644)
 
     def issue(self, *names: str) -> Path:
-        """Make a certificate for some host names; the file holds its key too."""
+        """Make a certificate for some host names or addresses; the file holds its key too."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         made = self._sign(subject, key.public_key(), names=names)
@@ -140,10 +141,17 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         )
         if not authority:
-            alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+            alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
             builder = builder.add_extension(alternatives, critical=False).add_extension(usage, critical=False)
         return builder.sign(self._key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 class Upstreams:

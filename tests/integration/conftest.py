@@ -13,7 +13,6 @@ from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
 from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
-from tests.servers import Docker, docker_daemon, short_folder
 from tests.upstreams import Upstreams, upstreams
 
 
@@ -36,13 +35,6 @@ def all_sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
             if os.geteuid() == 0:
                 give_to(root, made[identity].uid)
         yield made
-
-
-@pytest.fixture(scope="session")
-def docker() -> Iterator[Docker]:
-    """A Docker daemon of our own, without networks."""
-    with short_folder() as folder, docker_daemon(folder) as docker:
-        yield docker
 
 
 @pytest.fixture(params=IDENTITIES)

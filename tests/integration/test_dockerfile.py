@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reprobuild.digest import Digest
+from tests.daemons import Docker
 from tests.dockerfiles import (
     BASE,
     built_by_docker,
@@ -20,7 +21,6 @@ from tests.dockerfiles import (
     write_context,
 )
 from tests.projects import require_sandbox
-from tests.servers import Docker
 
 
 @pytest.fixture(scope="module")

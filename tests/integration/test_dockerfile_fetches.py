@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemons import Docker
 from tests.dockerfiles import built_by_docker, busybox_archive, files_of, make_project, write_context
 from tests.projects import Project, require_sandbox
 from tests.require import require
-from tests.servers import Docker
 
 ADDRESS = "127.0.0.77"
 """Of the loopback network, so that port 80 is nobody else's."""

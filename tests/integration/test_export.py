@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemons import Docker
 from tests.projects import Project, make_project, require_sandbox
 from tests.require import program
-from tests.servers import Docker, run
+from tests.servers import run
 
 EXTRA = (
     "mkdir -p /opt/d/e /var/log/app && echo log > /var/log/app/x && echo s > /opt/d/setuid && "

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reprobuild.images.export import export_archive, export_layout, write_archive
+from tests.daemons import Docker
 from tests.images import CAPABILITY, FIND, Sample, found_line, sample_image
 from tests.require import program, require
-from tests.servers import Docker, docker_registry, run, short_folder
+from tests.servers import docker_registry, run, short_folder
 
 TAG = "models/sample:1.0-0123456789ab"
 

@@ -30,9 +30,10 @@ from tests.base_images import (
     write_layout,
 )
 from tests.base_scene import Scene, make_scene
+from tests.daemons import Docker
 from tests.golden import assert_golden
 from tests.require import program, require
-from tests.servers import Docker, run, short_folder
+from tests.servers import run, short_folder
 
 SAID: dict[str, Any] = {
     "Env": ["PATH=/opt/bin:/bin", "WORD=base", "WORD=last"],
