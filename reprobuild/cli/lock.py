@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reprobuild.cli.arguments import chosen_names, pairs
-from reprobuild.cli.options import allow_private_option, set_option, trust_option
+from reprobuild.cli.options import all_option, allow_private_option, set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, visible
@@ -34,7 +34,7 @@ SHOWN = 40
     help="Pin a source anew: its kind, or a part of it.",
 )
 @click.option("--check", is_flag=True, help="Say what upstream would give today; change nothing.")
-@click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")
+@all_option
 @set_option
 @allow_private_option
 @trust_option

@@ -26,6 +26,11 @@ def set_option(function: Function) -> Function:
     )(function)
 
 
+def all_option(function: Function) -> Function:
+    """Add ``--all``, as ``everything``, to a command."""
+    return click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")(function)
+
+
 def strict_network_option(function: Function) -> Function:
     """Add ``--strict-network``, kept in the session, to a command."""
     return click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reprobuild.cli.arguments import chosen_names, pairs
-from reprobuild.cli.options import set_option, strict_network_option, trust_option
+from reprobuild.cli.options import all_option, set_option, strict_network_option, trust_option
 from reprobuild.cli.output import print_error, print_json, print_text
 from reprobuild.cli.report import answer_of, json_of, reused, text_of
 from reprobuild.cli.session import Session
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command("realize")
 @click.argument("names", nargs=-1, metavar="NAME…")
 @set_option
-@click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")
+@all_option
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched and built.")
 @click.option("--check", is_flag=True, help="Build again from nothing while everything outside varies.")
 @click.option("--keep-going", is_flag=True, help="Go on with the other recipes when one fails.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reprobuild.cli.arguments import chosen_names, image_of
-from reprobuild.cli.options import set_option, strict_network_option, trust_option
+from reprobuild.cli.options import all_option, set_option, strict_network_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, seconds_text
@@ -28,7 +28,7 @@ NO_TESTS = 5
 
 @click.command("test")
 @click.argument("names", nargs=-1, metavar="NAME…")
-@click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")
+@all_option
 @set_option
 @strict_network_option
 @trust_option
