@@ -106,23 +106,24 @@ def _members(layer: Layer) -> Iterator[tuple[bytes, Entry | None]]:
     gone = next(whiteouts, None)
     for entry in layer.entries:
         while gone is not None and gone < entry.path:
-            yield _whiteout_header(gone, directories), None
+            yield whiteout_header(gone, directories), None
             gone = next(whiteouts, None)
         path = entry.path
         if path.rpartition("/")[0] not in directories:
             raise TreeError(f"the layer holds /{path} without the directory that it is in")
         if entry.kind == "d":
             directories.add(path)
-        yield _entry_header(entry), entry
+        yield entry_header(entry), entry
     while gone is not None:
-        yield _whiteout_header(gone, directories), None
+        yield whiteout_header(gone, directories), None
         gone = next(whiteouts, None)
 
 
 _TYPES = {"f": b"0", "l": b"2", "d": b"5"}
 
 
-def _entry_header(entry: Entry) -> bytes:
+def entry_header(entry: Entry) -> bytes:
+    """Give the headers of an entry's member. Raises TreeError where the format cannot hold it."""
     path, kind, mode, uid, gid, size, _, target, capability = entry
     if path.startswith(WHITEOUT) or "/.wh." in path:
         raise TreeError(f"/{path}: names that begin with .wh. mean removal in an image's layers")
@@ -130,7 +131,8 @@ def _entry_header(entry: Entry) -> bytes:
     return _header(name, mode, uid, gid, size, _TYPES[kind], target, capability)
 
 
-def _whiteout_header(path: str, directories: set[str]) -> bytes:
+def whiteout_header(path: str, directories: set[str]) -> bytes:
+    """Give the headers of a removed path's member; ``directories``: those that the layer has so far."""
     parent, slash, name = path.rpartition("/")
     if parent not in directories:
         raise TreeError(f"the layer removes /{path} without the directory that it is in")
