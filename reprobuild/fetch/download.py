@@ -10,24 +10,23 @@ and keeps what they have: the next call goes on from there.
 from __future__ import annotations
 
 import os
-import queue
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from reprobuild.digest import Digest
 from reprobuild.errors import OutsideError, ReprobuildError, UpstreamError
-from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, Tell, Warned
+from reprobuild.events import FetchFinished, Tell, Warned
 from reprobuild.fetch.failures import mismatch, refuse_offline, worst
+from reprobuild.fetch.following import Follower, Take
 from reprobuild.fetch.local import copy_local
 from reprobuild.fetch.partial import Partial, Stopped
+from reprobuild.fetch.watch import Finished, Shared, Watch
 
 if TYPE_CHECKING:
-    from reprobuild.fetch.http import Http, Response
+    from reprobuild.fetch.http import Http
     from reprobuild.fetch.transfer import Arrived, Opener, Site
     from reprobuild.settings import Settings
     from reprobuild.store.store import Store
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 Bring = Callable[["Download", "Store", "Settings", Tell], None]
 """Brings a download into the store, verified, in a way of its own."""
 
-PROGRESS_SECONDS = 0.1
 SLACK = 64 * 1024 * 1024
 """Bytes beyond four times the pinned size that are taken to find out what came instead."""
 
@@ -75,6 +73,9 @@ class Download:
     """What is peculiar about asking its first addresses' host."""
     bring: Bring | None = None
     """What brings it, where that is more than one file from one address: then ``fetch_all`` is not asked."""
+    take: Take | None = field(default=None, compare=False, repr=False)
+    """Reads the bytes, to their end, in a thread of its own while they arrive; then they are not kept. The
+    end comes when they are found to fit the digest: what is made of them must not count before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def fetch_all(
     wanted: dict[object, list[int]] = {}
     for index, download in enumerate(downloads):
         if download.sha256 is not None and store.blobs.has(download.sha256):
-            results[index] = Fetched(download.sha256, store.blobs.size(download.sha256))
+            results[index] = _take_kept(download, store)
         else:
             wanted.setdefault(download.sha256 or download.urls, []).append(index)
     if wanted:
@@ -127,33 +128,6 @@ def fetch_all(
         for fetched, indexes in zip(found, wanted.values(), strict=True):
             results.update(dict.fromkeys(indexes, fetched))
     return [results[index] for index in range(len(downloads))]
-
-
-@dataclass(slots=True)
-class _Finished:
-    """A thread's last word on a download: bytes to be committed, and what they mean."""
-
-    index: int
-    partial: Partial | None
-    fetched: Fetched | None = None
-    failure: BaseException | None = None
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What the threads of one call share."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    messages: queue.SimpleQueue[Event | _Finished] = field(default_factory=queue.SimpleQueue)
-    responses: set[Response] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def end(self) -> None:
-        """Ask all threads to stop, those in the middle of a read too."""
-        self.stop.set()
-        with self.lock:
-            for response in self.responses:
-                response.stop()
 
 
 class _Crew:
@@ -177,7 +151,7 @@ class _Crew:
         self._http = http or self._own_http
         assert self._http is not None
         self._http.trust(host for download in downloads for host in download.trusted)
-        self._shared = _Shared()
+        self._shared = Shared()
         self._todo = iter(range(len(downloads)))
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"fetch-{number}", daemon=True)
@@ -195,7 +169,7 @@ class _Crew:
             thread.join(timeout=2.0)
         while not self._shared.messages.empty():
             message = self._shared.messages.get()
-            if isinstance(message, _Finished) and message.partial is not None:
+            if isinstance(message, Finished) and message.partial is not None:
                 message.partial.close()
         if self._own_http is not None:
             self._own_http.close()
@@ -220,12 +194,12 @@ class _Crew:
             raise failure
         return [found[index] for index in range(len(self._downloads))]
 
-    def _gather(self) -> list[_Finished]:
+    def _gather(self) -> list[Finished]:
         """Wait for threads' messages; pass events on; give what is finished, all that is there."""
-        finished: list[_Finished] = []
+        finished: list[Finished] = []
         while not finished or not self._shared.messages.empty():
             message = self._shared.messages.get()
-            if isinstance(message, _Finished):
+            if isinstance(message, Finished):
                 finished.append(message)
             else:
                 self._tell(message)
@@ -255,7 +229,7 @@ class _Crew:
             except Stopped:
                 return
             except BaseException as error:  # noqa: BLE001 - handed to the calling thread, which raises it
-                self._shared.messages.put(_Finished(index, None, failure=error))
+                self._shared.messages.put(Finished(index, None, failure=error))
 
     def _bring(self, index: int) -> None:
         """Try a download's addresses in turn; say what came of it."""
@@ -265,9 +239,7 @@ class _Crew:
             name = download.sha256.hex if download.sha256 else "url-" + Digest.of(url.encode()).hex
             partial = Partial.open(self._store, name, lambda: self._is_needed(download))
             if partial is None:
-                assert download.sha256 is not None
-                size = self._store.blobs.size(download.sha256)
-                self._shared.messages.put(_Finished(index, None, Fetched(download.sha256, size)))
+                self._shared.messages.put(Finished(index, None, _take_kept(download, self._store)))
                 return
             try:
                 failure = self._bring_from(url, index, partial)
@@ -279,7 +251,7 @@ class _Crew:
             failures.append(failure)
             if getattr(failure, "network_is_cut", False):
                 break
-        self._shared.messages.put(_Finished(index, None, failure=worst(download, failures)))
+        self._shared.messages.put(Finished(index, None, failure=worst(download, failures)))
 
     def _is_needed(self, download: Download) -> bool:
         if self._shared.stop.is_set():
@@ -288,8 +260,19 @@ class _Crew:
 
     def _bring_from(self, url: str, index: int, partial: Partial) -> ReprobuildError | None:
         """Bring a body from one address and hand it over; give what went wrong, None for nothing."""
+        take = self._downloads[index].take
+        follower = None if take is None else Follower(partial, take)
+        try:
+            return self._bring_whole(url, index, partial, follower)
+        finally:
+            if follower is not None:
+                follower.call_off()
+
+    def _bring_whole(
+        self, url: str, index: int, partial: Partial, follower: Follower | None
+    ) -> ReprobuildError | None:
         download = self._downloads[index]
-        watch = _Watch(self._shared, download)
+        watch = Watch(self._shared, download.name, None if follower is None else follower.grown)
         before = partial.size
         try:
             arrived = self._transfer(url, download, partial, watch)
@@ -318,16 +301,22 @@ class _Crew:
                 max(0, partial.size - before),
                 arrived.headers,
             )
-            self._shared.messages.put(_Finished(index, partial, fetched))
+            if follower is not None:
+                follower.finish()
+                partial.forget()
+            self._shared.messages.put(Finished(index, None if follower is not None else partial, fetched))
             return None
         failure = mismatch(download, url, arrived, partial)
-        partial.set_aside()
-        self._shared.messages.put(_Finished(index, partial))
+        if follower is not None:
+            partial.forget()
+        else:
+            partial.set_aside()
+            self._shared.messages.put(Finished(index, partial))
         if url != download.urls[-1]:
             self._shared.messages.put(Warned(failure.message, "the next address is tried"))
         return failure
 
-    def _transfer(self, url: str, download: Download, partial: Partial, watch: _Watch) -> Arrived:
+    def _transfer(self, url: str, download: Download, partial: Partial, watch: Watch) -> Arrived:
         from reprobuild.fetch.transfer import ATTEMPTS, ATTEMPTS_WITH_ANOTHER, Arrived, transfer
 
         if download.sha256 is not None and partial.size and partial.digest == download.sha256:
@@ -353,40 +342,10 @@ class _Crew:
         )
 
 
-class _Watch:
-    """Tells of one download's bytes, not too often; ends it when the crew stops."""
-
-    def __init__(self, shared: _Shared, download: Download) -> None:
-        self._shared = shared
-        self._download = download
-        self._has_begun = False
-        self._told = 0.0
-
-    def begin(self, size: int | None) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            self._shared.messages.put(FetchStarted(self._download.name, size))
-
-    def progress(self, received: int) -> None:
-        if self._shared.stop.is_set():
-            raise Stopped
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            self._shared.messages.put(FetchProgressed(self._download.name, received))
-
-    def wait(self, seconds: float) -> None:
-        if self._shared.stop.wait(seconds):
-            raise Stopped
-
-    @contextmanager
-    def reading(self, response: Response) -> Iterator[None]:
-        with self._shared.lock:
-            self._shared.responses.add(response)
-        try:
-            if self._shared.stop.is_set():
-                raise Stopped
-            yield
-        finally:
-            with self._shared.lock:
-                self._shared.responses.discard(response)
+def _take_kept(download: Download, store: Store) -> Fetched:
+    """Give a download that the store has, which may have to be read."""
+    assert download.sha256 is not None
+    if download.take is not None:
+        with store.blobs.open(download.sha256) as file:
+            download.take(file)
+    return Fetched(download.sha256, store.blobs.size(download.sha256))

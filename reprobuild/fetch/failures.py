@@ -69,12 +69,13 @@ def mismatch(download: Download, url: str, arrived: Arrived, partial: Partial) -
         findings = diagnose(body, download.sha256, download.size)
     expected_size = f", {download.size:,} bytes" if download.size is not None else ""
     place = f"{download.where}: " if download.where else ""
+    kept = " (kept in the store)" if download.take is None else ""
     lines = [
         f"{place}{download.name}: the bytes are not the pinned ones",
         f"  from      {_whence(url, download)}",
         *([f"  which led to {arrived.url}"] if arrived.url not in ("", plain(url)) else []),
         f"  expected  {download.sha256}{expected_size}",
-        f"  got       {partial.digest}, {partial.size:,} bytes (kept in the store)",
+        f"  got       {partial.digest}, {partial.size:,} bytes{kept}",
         *(f"  {finding}" for finding in findings),
     ]
     mend = download.mend or "if the new bytes are right, pin them: reprobuild lock NAME --update SOURCE"

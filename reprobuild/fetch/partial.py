@@ -40,6 +40,8 @@ class Partial:
         self._hasher = hashlib.sha256()
         self.size = 0
         """Bytes so far."""
+        self.restarts = 0
+        """How often all bytes were forgotten."""
         buffer = memoryview(bytearray(BUFFER_SIZE))
         while count := self._file.readinto(buffer):
             self._hasher.update(buffer[:count])
@@ -90,6 +92,7 @@ class Partial:
         self._file.truncate()
         self._hasher = hashlib.sha256()
         self.size = 0
+        self.restarts += 1
         self._notes.unlink(missing_ok=True)
 
     @property
@@ -121,6 +124,11 @@ class Partial:
     def discard(self) -> None:
         """Remove what is left after the store took the file, and let it go."""
         self._notes.unlink(missing_ok=True)
+        self.close()
+
+    def forget(self) -> None:
+        """Remove the bytes, which nobody needs any more, and let the file go."""
+        self.restart()
         self.close()
 
     def close(self) -> None:
