@@ -34,6 +34,31 @@ class FetchFinished(Value):
     size: int
 
 
+class PushStarted(Value):
+    """A blob begins to go to a registry."""
+
+    name: str
+    """What a person calls it: ``layer 2``."""
+    size: int
+
+
+class PushProgressed(Value):
+    """More bytes of a blob have gone out."""
+
+    name: str
+    sent: int
+    """Bytes so far that the registry has, or is being sent; fewer than before where it lost some."""
+
+
+class PushFinished(Value):
+    """A registry has a blob."""
+
+    name: str
+    size: int
+    sent: int
+    """Bytes that travelled for it now: 0 where the registry had it."""
+
+
 class StepStarted(Value):
     """Work on a step of an image begins."""
 
@@ -96,6 +121,9 @@ Event = (
     FetchStarted
     | FetchProgressed
     | FetchFinished
+    | PushStarted
+    | PushProgressed
+    | PushFinished
     | StepStarted
     | StepFinished
     | OutputLine

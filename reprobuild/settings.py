@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROJECT_FILE = "reprobuild.toml"
 MIRRORED = ("debian", "hub", "oci")
 """What ``[mirrors]`` can name mirrors of."""
+COUNTS = ("jobs", "upload_chunk")
+"""Settings that are numbers, at least 1."""
 ENGINES = ("auto", "sandbox", "docker")
 
 
@@ -39,6 +41,7 @@ class Settings:
         "scratch",
         "store",
         "strict_network",
+        "upload_chunk",
     )
 
     allow_private: tuple[str, ...]
@@ -58,7 +61,9 @@ class Settings:
     engine: str
     offline: bool
     jobs: int
-    """Downloads at a time."""
+    """Downloads, or uploads, at a time."""
+    upload_chunk: int
+    """MiB of a blob that go to a registry in one request; larger blobs go in several."""
     debian_mirrors: tuple[str, ...]
     """Base addresses (``https://mirror.example/debian``), tried in order; empty: the machine's own."""
     oci_mirrors: tuple[str, ...]
@@ -118,6 +123,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "engine": "auto",
         "offline": False,
         "jobs": 8,
+        "upload_chunk": 64,
         "debian_mirrors": (),
         "oci_mirrors": (),
         "hub_mirrors": (),
@@ -166,11 +172,12 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name in ("offline", "strict_network"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.lower() not in ("0", "false", "no", "off")
-    if value := environment.get("REPROBUILD_JOBS"):
-        try:
-            found["jobs"] = int(value)
-        except ValueError:
-            raise UsageError(f"REPROBUILD_JOBS={value}: a number is needed") from None
+    for name in COUNTS:
+        if value := environment.get("REPROBUILD_" + name.upper()):
+            try:
+                found[name] = int(value)
+            except ValueError:
+                raise UsageError(f"REPROBUILD_{name.upper()}={value}: a number is needed") from None
     return found
 
 
@@ -191,8 +198,8 @@ def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str, origin: 
             raise UsageError(f"{origin}: the setting {name} cannot be {value!r}")
         if name == "engine" and value not in ENGINES:
             raise UsageError(f"{origin}: there is no engine {value!r}", f"one of {', '.join(ENGINES)}")
-        if name == "jobs" and value < 1:
-            raise UsageError(f"{origin}: the setting jobs is at least 1, not {value}")
+        if name in COUNTS and value < 1:
+            raise UsageError(f"{origin}: the setting {name} is at least 1, not {value}")
         if "\0" in "".join(map(str, value if isinstance(value, tuple) else [value])) or (
             name == "store" and not value
         ):

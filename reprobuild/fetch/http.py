@@ -59,6 +59,8 @@ SYSTEM_BUNDLES = (
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PERMANENT = frozenset({301, 308})
+Body = BinaryIO | Iterable[bytes] | None
+"""What a request carries: a file, or pieces."""
 PRIVATE = frozenset({"authorization", "cookie"})
 """Fields that no redirect takes to another origin."""
 
@@ -148,10 +150,13 @@ class Http:
             manager.clear()
 
     @contextmanager
-    def open(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+    def open(
+        self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> Iterator[Response]:
         """Ask for an address and follow where it leads; any status but a redirect is given back.
 
-        ``headers`` that prove who asks (``PRIVATE``) go to the origin that was asked for alone.
+        ``method``: ``GET`` or ``HEAD``; ``headers`` that prove who asks (``PRIVATE``) go to the origin that
+        was asked for alone.
 
         Raises UnreachableError, UpstreamError (redirects without end, or to what is no http).
         """
@@ -165,7 +170,7 @@ class Http:
                 fields = {name: value for name, value in fields.items() if name.lower() not in PRIVATE}
             elif authorization:
                 fields.setdefault("Authorization", authorization)
-            raw = self._request(asked, fields)
+            raw = self._request(asked, fields, method=method)
             location = raw.headers.get("location") if raw.status in REDIRECTS else None
             if location is None:
                 try:
@@ -183,13 +188,19 @@ class Http:
 
     @contextmanager
     def exchange(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: BinaryIO | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body: Body = None,
+        *,
+        silence: float = READ_SECONDS,
     ) -> Iterator[Response]:
         """Send one request as it is given, and give the answer as it comes: no redirect is followed.
 
         ``headers``: all that are sent, but for ``Host``, which the address gives; with a ``body`` they say
-        its length. Credentials are the caller's to add (``authorization``). Raises UnreachableError,
-        UpstreamError.
+        its length. ``silence``: seconds that the server may take to answer. Credentials are the caller's to
+        add (``authorization``). Raises UnreachableError, UpstreamError.
         """
         fields = urllib3.HTTPHeaderDict()
         for name, value in headers:
@@ -197,7 +208,7 @@ class Http:
         for name in ("User-Agent", "Accept-Encoding"):
             if name not in fields:
                 fields[name] = urllib3.util.SKIP_HEADER
-        raw = self._request(url, fields, method=method, body=body)
+        raw = self._request(url, fields, method=method, body=body, silence=silence)
         try:
             yield Response(without_query(url), "", raw.status, raw.headers, raw)
         finally:
@@ -217,7 +228,13 @@ class Http:
         return bool(self._authorization(urlsplit(url))[1])
 
     def _request(
-        self, url: str, fields: Mapping[str, str], *, method: str = "GET", body: BinaryIO | None = None
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        *,
+        method: str = "GET",
+        body: Body = None,
+        silence: float = READ_SECONDS,
     ) -> urllib3.BaseHTTPResponse:
         try:
             manager = self._manager(url)
@@ -232,7 +249,7 @@ class Http:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
             )
         except LocationValueError as error:
             raise UnreachableError(f"{without_query(url)}: {error}", final=True) from None
@@ -299,6 +316,11 @@ def follow(url: str, location: str, first: str) -> str:
             "name an https address; what travels in the clear can be changed on the way",
         )
     return plain(target)
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Whether what proves who asks at one address may be sent to another (RFC 6454, 4)."""
+    return _origin(url) == _origin(other)
 
 
 def _target(url: str) -> str:
@@ -402,7 +424,8 @@ def _let_go(raw: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back where the body was read or is short, else close it."""
     try:
         length = raw.headers.get("content-length", "")
-        if raw.status in REDIRECTS and length.isdigit() and int(length) < 65536:
+        is_short = raw.status in REDIRECTS and length.isdigit() and int(length) < 65536
+        if is_short or getattr(raw, "length_remaining", None) == 0:
             raw.drain_conn()
             raw.release_conn()
         elif raw.closed:

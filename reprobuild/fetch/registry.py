@@ -19,10 +19,11 @@ from reprobuild.derivation.image_reference import (
 )
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError, UsageError
+from reprobuild.fetch.authorized_http import AuthorizedHttp
 from reprobuild.fetch.credentials import is_loopback
 from reprobuild.fetch.document import get
 from reprobuild.fetch.http import UnreachableError
-from reprobuild.fetch.registry_access import AuthorizedHttp, RegistryAccess
+from reprobuild.fetch.registry_access import RegistryAccess
 from reprobuild.images.manifest import LARGEST
 from reprobuild.settings import Settings
 
@@ -82,6 +83,11 @@ def endpoints(reference: RegistryReference, mirrors: Sequence[str], settings: Se
         assert isinstance(mirror, RegistryReference)
         found.extend(_servers(mirror, settings))
     return list(dict.fromkeys(found))
+
+
+def own_endpoints(reference: RegistryReference, settings: Settings) -> list[Endpoint]:
+    """Give where a registry itself serves a reference's repository: where pushes go, no mirror."""
+    return _servers(reference, settings)
 
 
 def access_to(found: Iterable[Endpoint]) -> RegistryAccess:

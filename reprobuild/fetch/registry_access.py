@@ -9,72 +9,100 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from reprobuild.errors import UpstreamError
+from reprobuild.fetch.challenge import Challenge
 from reprobuild.fetch.credentials import basic_of, is_loopback, without_query
 from reprobuild.fetch.docker_credentials import Credentials, DockerCredentials
 from reprobuild.fetch.http import Http, Response
+from reprobuild.fetch.registry_refusal import small_body
 from reprobuild.fetch.transfer import StatusError, refusal
-from reprobuild.images.manifest import DOCKER_SCHEMA_1, INDEXES, MANIFESTS
 
-ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *(f"{kind};q=0.1" for kind in DOCKER_SCHEMA_1)))
-"""Types of manifests; old ones too, so that they can be refused by name."""
-LARGEST_ANSWER = 1024 * 1024
-"""Bytes of a token server's answer, or of what a registry says of an error."""
 CLIENT = "reprobuild"
-LONGEST_SAID = 300
+TOKEN_SECONDS = 60.0
+"""How long a token is good where its server does not say (distribution, auth/token)."""
+TOKEN_MARGIN = 5.0
+"""Seconds before its end that a token is renewed."""
+
+if TYPE_CHECKING:
+    from reprobuild.fetch.authorized_http import AuthorizedHttp
 
 _REPOSITORY = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
 
 
-class Challenge(NamedTuple):
-    """How a server wants to be told who asks (RFC 9110, 11.6.1)."""
+class _Proof(NamedTuple):
+    """What an ``Authorization`` header says, as long as it is good."""
 
-    scheme: str
-    """Lower-case."""
-    parameters: Mapping[str, str]
-    """Names lower-case."""
+    value: str
+    until: float
+    """By ``time.monotonic``."""
+    challenges: tuple[Challenge, ...]
+    """What it answers."""
 
 
 class RegistryAccess:
     """Tokens and passwords for registries, found out once each; for many threads."""
 
-    def __init__(self, environment: Mapping[str, str], names: Mapping[str, str]) -> None:
-        """``names``: what a server's address (``https://host:port``) is called in Docker's files."""
+    def __init__(
+        self, environment: Mapping[str, str], names: Mapping[str, str], given: Credentials | None = None
+    ) -> None:
+        """``names``: what a server's address (``https://host:port``) is called in Docker's files; ``given``:
+        who asks these servers, instead of what the files say."""
         self._credentials = DockerCredentials(environment)
         self._names = names
+        self._given = given
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[str, str, bool], _Proof] = {}
+        self._more: dict[tuple[str, str], set[str]] = {}
 
     def over(self, http: Http) -> AuthorizedHttp:
         """Give what asks registries over connections that are there."""
+        from reprobuild.fetch.authorized_http import AuthorizedHttp
+
         return AuthorizedHttp(http, self)
 
-    def known(self, url: str) -> str:
-        """Give what ``Authorization`` should say at an address as far as that is known, or ``""``."""
-        return self._known.get(_key(url), "")
+    def want(self, url: str, scope: str) -> None:
+        """Let the next token for pushing to a repository be good for more: ``repository:x/y:pull``."""
+        with self._lock:
+            more = self._more.setdefault(server_and_repository(url), set())
+            if scope not in more:
+                more.add(scope)
+                self._forget_token(url)
 
-    def answer(self, http: Http, url: str, challenges: list[Challenge], tried: str) -> str:
+    def known(self, http: Http, url: str, *, writes: bool = False) -> str:
+        """Give what ``Authorization`` should say at an address as far as that is known, or ``""``.
+
+        A token that is about to end is renewed. ``writes``: for a request that changes something.
+        Raises UpstreamError for a token server that gives no token.
+        """
+        found = self._find_proof(url, writes)
+        if found is None or time.monotonic() < found.until:
+            return found.value if found is not None else ""
+        return self.answer(http, url, found.challenges, found.value, writes=writes)
+
+    def answer(
+        self, http: Http, url: str, challenges: Sequence[Challenge], tried: str, *, writes: bool = False
+    ) -> str:
         """Answer a server's challenges; ``tried``: what did not do. Gives ``""`` where nothing can be said.
 
         Raises UpstreamError for a token server that gives no token.
         """
         with self._lock:
-            known = self._known.get(_key(url), "")
-            if known and known != tried:
-                return known  # another thread was faster
-            found = self._answer(http, url, challenges)
-            if found == tried:
+            known = self._find_proof(url, writes)
+            if known is not None and known.value != tried:
+                return known.value  # another thread was faster
+            found = self._answer(http, url, challenges, writes)
+            if found is None or found.value == tried:
                 return ""
-            if found:
-                self._known[_key(url)] = found
-            return found
+            self._known[*server_and_repository(url), writes] = found
+            return found.value
 
     def has_credentials(self, url: str) -> bool:
         """Whether anything is kept for the registry of an address."""
@@ -85,20 +113,59 @@ class RegistryAccess:
         return self._names.get(_base(url), urlsplit(url).netloc)
 
     def _find(self, url: str) -> Credentials | None:
-        return self._credentials.find(self.name(url)) if _is_safe(url) else None
+        if not _is_safe(url):
+            return None
+        if self._given is not None and _base(url) in self._names:
+            return self._given
+        return self._credentials.find(self.name(url))
 
-    def _answer(self, http: Http, url: str, challenges: list[Challenge]) -> str:
+    def _find_proof(self, url: str, writes: bool) -> _Proof | None:
+        """Give what is known for reading, or for writing, which reading may use too."""
+        base, repository = server_and_repository(url)
+        writing = self._known.get((base, repository, True))
+        reading = self._known.get((base, repository, False))
+        if writes:
+            is_password = reading is not None and reading.value.startswith("Basic ")
+            return writing or (reading if is_password else None)
+        return reading or writing
+
+    def _forget_token(self, url: str) -> None:
+        found = self._known.get((*server_and_repository(url), True))
+        if found is not None and not found.value.startswith("Basic "):
+            del self._known[*server_and_repository(url), True]
+
+    def _answer(self, http: Http, url: str, challenges: Sequence[Challenge], writes: bool) -> _Proof | None:
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
-                return self._token(http, url, challenge.parameters)
+                token, seconds = self._token(http, url, challenge.parameters, writes)
+                return _Proof(token, time.monotonic() + seconds, tuple(challenges))
         credentials = self._find(url)
         if credentials is not None and credentials.user:
             for challenge in challenges:
                 if challenge.scheme == "basic":
-                    return basic_of(credentials.user, credentials.password)
-        return ""
+                    said = basic_of(credentials.user, credentials.password)
+                    return _Proof(said, math.inf, tuple(challenges))
+        return None
 
-    def _token(self, http: Http, url: str, parameters: Mapping[str, str]) -> str:
+    def _scopes(self, url: str, asked: str, writes: bool) -> list[str]:
+        """Give what a token is to be good for: what the server asked for, and what will be asked soon."""
+        repository = server_and_repository(url)[1]
+        scopes = asked.split()
+        if writes:
+            scopes += [
+                f"repository:{repository}:pull,push",
+                *sorted(self._more.get(server_and_repository(url), ())),
+            ]
+        elif not scopes and repository:
+            scopes = [f"repository:{repository}:pull"]
+        actions: dict[str, set[str]] = {}
+        for scope in scopes:
+            resource, _, named = scope.rpartition(":")
+            actions.setdefault(resource, set()).update(named.split(","))
+        return [f"{resource}:{','.join(sorted(named))}" for resource, named in actions.items()]
+
+    def _token(self, http: Http, url: str, parameters: Mapping[str, str], writes: bool) -> tuple[str, float]:
+        """Give a token, and the seconds for which it is good."""
         realm = parameters["realm"]
         if not _is_address(realm):
             raise UpstreamError(f"{self.name(url)} names a token server that makes no sense: {realm[:200]!r}")
@@ -108,14 +175,12 @@ class RegistryAccess:
                 f"{self.name(url)} wants its password sent to {without_query(realm)}, which is not safe",
                 "the registry has to name a token server with https",
             )
-        repository = _key(url)[1]
-        scope = parameters.get("scope") or (f"repository:{repository}:pull" if repository else "")
-        asked = {"service": parameters.get("service", ""), "scope": scope}
-        asked = {name: value for name, value in asked.items() if value}
+        scopes = self._scopes(url, parameters.get("scope", ""), writes)
+        service = parameters.get("service", "")
         if credentials is not None and credentials.identity_token:
-            form = {**asked, "grant_type": "refresh_token", "client_id": CLIENT,
-                    "refresh_token": credentials.identity_token}  # fmt: skip
-            body = urlencode(form).encode()
+            form = {"service": service, "scope": " ".join(scopes), "grant_type": "refresh_token",
+                    "client_id": CLIENT, "refresh_token": credentials.identity_token}  # fmt: skip
+            body = urlencode({name: value for name, value in form.items() if value}).encode()
             fields = [
                 ("User-Agent", CLIENT),
                 ("Content-Type", "application/x-www-form-urlencoded"),
@@ -123,12 +188,14 @@ class RegistryAccess:
             ]
             with http.exchange("POST", realm, fields, io.BytesIO(body)) as response:
                 return self._read_token(url, realm, response)
+        asked = [("service", service)] if service else []
+        asked += [("scope", scope) for scope in scopes]
         address = realm + ("&" if "?" in realm else "?") + urlencode(asked, quote_via=quote)
         proof = basic_of(credentials.user, credentials.password) if credentials is not None else ""
         with http.open(address, {"Authorization": proof} if proof else {}) as response:
             return self._read_token(url, realm, response)
 
-    def _read_token(self, url: str, realm: str, response: Response) -> str:
+    def _read_token(self, url: str, realm: str, response: Response) -> tuple[str, float]:
         name, server = self.name(url), without_query(realm)
         if response.status in (401, 403):
             raise StatusError(
@@ -140,100 +207,18 @@ class RegistryAccess:
         if response.status != 200:
             raise refusal(response, server)
         try:
-            answer = json.loads(_small(response))
+            answer = json.loads(small_body(response))
             token = answer.get("token") or answer.get("access_token")
-        except (ValueError, AttributeError):
-            token = None
+            seconds = answer.get("expires_in")
+        except (ValueError, AttributeError, RecursionError):
+            token = seconds = None
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise UpstreamError(f"{name}: its token server {server} gives no token")
-        return f"Bearer {token}"
+        lasts = float(seconds) if isinstance(seconds, int) and 0 < seconds < 10**6 else TOKEN_SECONDS
+        return f"Bearer {token}", lasts - min(lasts / 4, TOKEN_MARGIN)
 
 
-class AuthorizedHttp:
-    """Asks registries over connections that are there, proving who asks where a registry wants that."""
-
-    def __init__(self, http: Http, access: RegistryAccess) -> None:
-        self._http = http
-        self._access = access
-
-    @contextmanager
-    def open(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """Ask for an address as ``Http.open`` does; what is no success is a StatusError in words.
-
-        ``416`` is given back: the caller knows what it asked for. Raises UpstreamError.
-        """
-        authorization = self._access.known(url)
-        asked = {"Accept": ACCEPT, **(headers or {})} if "/manifests/" in url else dict(headers or {})
-        for _ in range(2):
-            proof = {"Authorization": authorization} if authorization else {}
-            with self._http.open(url, {**asked, **proof}) as response:
-                if response.status != 401 or _base(response.url) != _base(url):
-                    if response.status >= 400 and response.status != 416:
-                        raise self._refusal(response, url)
-                    yield response
-                    return
-                challenges = read_challenges(_all(response, "www-authenticate"))
-                refused = self._refusal(response, url)
-            authorization = self._access.answer(self._http, url, challenges, authorization)
-            if not authorization:
-                raise refused
-        raise refused
-
-    def _refusal(self, response: Response, url: str) -> StatusError:
-        """Say what a registry's refusal means, and what helps."""
-        error = refusal(response, url)
-        name, status = self._access.name(url), response.status
-        if _base(response.url) != _base(url):
-            error.message = f"{name} led to {response.url}, which answers {status}"
-        else:
-            what = _key(url)[1] or urlsplit(url).path
-            reasons = {
-                401: "it wants to know who asks",
-                403: "whoever asks may not have it",
-                404: "there is no such thing",
-                429: "it was asked too often",
-            }
-            has = self._access.has_credentials(url)
-            if status == 401 and has:
-                reasons[401] = "it does not take the user name and password that are kept for it"
-            reason = reasons.get(status, response.raw.reason or "")
-            error.message = f"{name} answers {status} for {what}: {reason}".rstrip(": ") + _said(response)
-            if status == 429 and error.delay:
-                error.message += f" (again in {error.delay:.0f} s)"
-            hints = {
-                401: f"docker login {name}",
-                403: f"docker login {name}, as somebody who may; of a wrong name many say this, too",
-                404: "look whether the name and the tag are right; a tag may have been removed",
-                429: f'docker login {name} raises the limit; or name a mirror: [mirrors] oci = ["{name}=https://…"]',
-            }
-            error.hint = hints.get(status, error.hint)
-        error.args = (error.message,)
-        return error
-
-
-def read_challenges(values: list[str]) -> list[Challenge]:
-    """Read the values of ``WWW-Authenticate`` headers; what makes no sense is passed over."""
-    found: list[Challenge] = []
-    for value in values:
-        for match in _CHALLENGE.finditer(value[:8192]):
-            scheme, name, quoted, bare = match["scheme"], match["name"], match["quoted"], match["bare"]
-            if scheme:
-                found.append(Challenge(scheme.lower(), {}))
-            elif found:
-                text = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
-                last = found[-1]
-                found[-1] = Challenge(last.scheme, {**last.parameters, name.lower(): text})
-    return found
-
-
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_CHALLENGE = re.compile(
-    rf'(?P<name>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>{_TOKEN}))'
-    rf"|(?P<scheme>{_TOKEN})(?=\s|,|$)"
-)
-
-
-def _key(url: str) -> tuple[str, str]:
+def server_and_repository(url: str) -> tuple[str, str]:
     """Give the server of an address, and the repository."""
     match = _REPOSITORY.search(urlsplit(url).path)
     return _base(url), match[1] if match else ""
@@ -257,26 +242,3 @@ def _is_safe(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or ""
     return parts.scheme == "https" or is_loopback(host)
-
-
-def _all(response: Response, name: str) -> list[str]:
-    return list(response.raw.headers.getlist(name))
-
-
-def _said(response: Response) -> str:
-    """Give what a registry says of an error (distribution specification, "Error Codes"), made fit to show."""
-    try:
-        error = json.loads(_small(response))["errors"][0]
-        text = str(error.get("message") or error.get("code") or "")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, UpstreamError):
-        return ""
-    shown = "".join(char if char.isprintable() else " " for char in text[:LONGEST_SAID]).strip()
-    return f": {shown}" if shown else ""
-
-
-def _small(response: Response) -> bytes:
-    parts, size = [], 0
-    while (chunk := response.read(64 * 1024)) and size < LARGEST_ANSWER:
-        parts.append(chunk)
-        size += len(chunk)
-    return b"".join(parts)

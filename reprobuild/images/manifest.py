@@ -53,6 +53,8 @@ class Descriptor:
     platform: str = ""
     """``linux/arm/v7``; empty where nothing is said."""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    """What an artifact is: of a manifest that refers to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def read_manifest(body: bytes, media_type: str, what: str) -> Index | Manifest:
                 "push the image again with a docker of 2016 or later, and name that",
             )
         if declared in INDEXES or (declared not in MANIFESTS and "manifests" in value):
-            return Index(tuple(map(_descriptor, value["manifests"])))
+            return Index(tuple(map(read_descriptor, value["manifests"])))
         if declared in MANIFESTS or "layers" in value:
             return _manifest(value, what)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -106,8 +108,8 @@ def read_manifest(body: bytes, media_type: str, what: str) -> Index | Manifest:
 
 
 def _manifest(value: Mapping[str, Any], what: str) -> Manifest:
-    config = _descriptor(value["config"])
-    layers = tuple(map(_descriptor, value["layers"]))
+    config = read_descriptor(value["config"])
+    layers = tuple(map(read_descriptor, value["layers"]))
     if config.media_type not in CONFIGS:
         raise RecipeError(f"{what} is no image: its config is of type {config.media_type!r}")
     if len(layers) > MOST_LAYERS:
@@ -124,7 +126,8 @@ def _manifest(value: Mapping[str, Any], what: str) -> Manifest:
     return Manifest(config, layers)
 
 
-def _descriptor(value: Mapping[str, Any]) -> Descriptor:
+def read_descriptor(value: Mapping[str, Any]) -> Descriptor:
+    """Read a descriptor. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
     size = value["size"]
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError(f"the size {size!r}")
@@ -137,4 +140,5 @@ def _descriptor(value: Mapping[str, Any]) -> Descriptor:
         size=size,
         platform="/".join(part for part in parts if part),
         annotations={str(name): str(item) for name, item in annotations.items()},
+        artifact_type=str(value.get("artifactType") or ""),
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reprobuild.errors import OutsideError, UsageError
+from reprobuild.fetch.challenge import Challenge, read_challenges
 from reprobuild.fetch.docker_credentials import Credentials, DockerCredentials
-from reprobuild.fetch.registry_access import Challenge, read_challenges
 
 
 def encoded(user: str, password: str) -> dict[str, str]:
