@@ -39,6 +39,13 @@ def member(name: str, type: bytes = tarfile.REGTYPE, target: str = "", mode: int
     return info
 
 
+def body_of(archive: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
+    """Read a file that is in an archive."""
+    body = archive.extractfile(member)
+    assert body is not None
+    return body.read()
+
+
 def symlink(name: str, target: str) -> tarfile.TarInfo:
     """Make a tar member that is a symbolic link."""
     return member(name, tarfile.SYMTYPE, target)

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zstandard
 
@@ -169,11 +169,11 @@ def write_layout(folder: Path, *images: BaseImage, name: str = "", top: bytes = 
     return folder
 
 
-def write_docker_archive(path: Path, image: BaseImage, *tags: str, mode: str = "w") -> Path:
+def write_docker_archive(path: Path, image: BaseImage, *tags: str, mode: Literal["w", "w:gz"] = "w") -> Path:
     """Write what ``docker save`` wrote for ten years: a folder a layer, equal ones as links."""
     config = sha256(image.config).partition(":")[2] + ".json"
     names: list[str] = []
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as archive:
         seen: dict[str, str] = {}
         for number, one in enumerate(image.layers):
             name = f"{number:064d}/layer.tar"

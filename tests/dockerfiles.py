@@ -18,6 +18,7 @@ from reprobuild.build.image import image_from_record, read_layers
 from reprobuild.digest import Digest
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, apply
+from tests.archives import body_of
 from tests.daemons import Docker
 from tests.projects import Project
 from tests.require import require
@@ -172,9 +173,7 @@ def _seen(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Seen:
         return Seen("d", member.mode & 0o7777, owner, "")
     if member.issym():
         return Seen("l", 0o777, owner, member.linkname)
-    body = archive.extractfile(member)
-    assert body is not None
-    return Seen("f", member.mode & 0o7777, owner, str(Digest.of(body.read())))
+    return Seen("f", member.mode & 0o7777, owner, str(Digest.of(body_of(archive, member))))
 
 
 def _comparable(seen: Mapping[str, Seen]) -> dict[str, Seen]:

@@ -39,8 +39,8 @@ class Listener(socket.socket):
     address: tuple[str, int]
 
     def accept(self) -> tuple[socket.socket, Any]:
-        descriptor, peer = self._accept()  # type: ignore[attr-defined]
-        found = Wanted(self.family, self.type, self.proto, fileno=descriptor)
+        connection, peer = super().accept()
+        found = Wanted(self.family, self.type, self.proto, fileno=connection.detach())
         found.address = self.address
         return found, peer
 

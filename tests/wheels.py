@@ -102,10 +102,10 @@ def simple_index(
     files: Mapping[str, bytes], *, is_json: bool = True, has_digests: bool = True
 ) -> Iterator[Index]:
     """Serve files as an index does; ``url`` ends in ``/simple``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     address = f"http://127.0.0.1:{server.server_address[1]}/simple"
     index = Index(address, dict(files), is_json=is_json, has_digests=has_digests)
-    server.index = index  # type: ignore[attr-defined]
+    server.index = index
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -116,11 +116,16 @@ def simple_index(
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    index: Index
+
+
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        index: Index = self.server.index  # type: ignore[attr-defined]
+        index = self.server.index
         index.asked.append(self.path)
         place, _, rest = self.path.lstrip("/").partition("/")
         if place == "files" and rest in index.files:

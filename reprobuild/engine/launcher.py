@@ -200,13 +200,11 @@ class Sandbox:
         binary = str(self._binary)
         guarded = can_guard()
         listed = encode(self._options if guarded else ["--die-with-parent", *self._options])
-        identity: dict[str, object] = {}
         if self._places.staged:
             binary = _stage(self._binary, self._places.paths)
-        if self._owner is not None:
-            identity = {"user": self._owner, "group": self._owner, "extra_groups": []}
+        groups: list[int] | None = None if self._owner is None else []
         if guarded:
-            self._guard = subprocess.Popen(  # type: ignore[call-overload]
+            self._guard = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD],
                 bufsize=0,
                 stdin=subprocess.PIPE,
@@ -216,12 +214,14 @@ class Sandbox:
                 env=_ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,
-                **identity,
+                user=self._owner,
+                group=self._owner,
+                extra_groups=groups,
             )
         reader, writer = os.pipe2(os.O_CLOEXEC)
         with FileIO(reader, "rb"), FileIO(writer, "wb") as told:
             prelude = _PRELUDE.replace("{limits}", self._limits)
-            self._process = subprocess.Popen(  # type: ignore[call-overload]
+            self._process = subprocess.Popen(
                 ["/bin/sh", "-c", prelude, "sh", binary, "--args", str(reader), "--", *self._argv],
                 stdin=self._stdin,
                 stdout=self._stdout,
@@ -231,7 +231,9 @@ class Sandbox:
                 cwd="/",
                 umask=world.UMASK,
                 start_new_session=not self._terminal,
-                **identity,
+                user=self._owner,
+                group=self._owner,
+                extra_groups=groups,
             )
             if self._guard is not None:
                 assert self._guard.stdin is not None

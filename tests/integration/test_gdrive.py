@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +52,8 @@ class Scene:
     def settings(self) -> Settings:
         return settings.load({}, self.net.environment(), str(self.folder))
 
-    def resolve(self, **more: object) -> Pin:
-        step = gdrive(ID, **{"to": "/m/", **more})  # type: ignore[arg-type]
+    def resolve(self, *, to: str = "/m/", sha256: str = "", mirrors: Sequence[str] = ()) -> Pin:
+        step = gdrive(ID, to=to, sha256=sha256, mirrors=tuple(mirrors))
         context = Context(self.store, self.settings, self.events.append, "linux/amd64", Tree(), self.folder)
         (pin,) = resolve(step, context)
         return pin

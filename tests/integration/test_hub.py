@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +70,10 @@ class Scene:
     def settings(self) -> Settings:
         return settings.load({}, {**self.net.environment(), **self.environment}, str(self.folder))
 
-    def resolve(self, **more: object) -> tuple[Pin, ...]:
-        step = hub(NAME, **{"revision": COMMIT, **more})  # type: ignore[arg-type]
+    def resolve(
+        self, *, revision: str = COMMIT, files: Sequence[str] = (), mirrors: Sequence[str] = ()
+    ) -> tuple[Pin, ...]:
+        step = hub(NAME, revision=revision, files=tuple(files), mirrors=tuple(mirrors))
         context = Context(self.store, self.settings, self.events.append, "linux/amd64", Tree(), self.folder)
         return resolve(step, context)
 

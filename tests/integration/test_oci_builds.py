@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.archives import body_of
 from tests.base_images import BaseImage, layer, layer_of_folder, write_layout
 from tests.projects import Project, require_sandbox
 from tests.require import program
@@ -88,7 +89,7 @@ def exported(project: Project, *arguments: str) -> dict[str, tarfile.TarInfo]:
     project.call("export", "based", "--to", str(target), *arguments, "--format", "docker")
     found: dict[str, tarfile.TarInfo] = {}
     with tarfile.open(target) as archive:
-        (image,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
+        (image,) = json.loads(body_of(archive, "manifest.json"))
         for name in image["Layers"]:
             with tarfile.open(fileobj=archive.extractfile(name)) as one:
                 for info in one:

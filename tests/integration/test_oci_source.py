@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -114,7 +114,7 @@ def _oci_archive(folder: Path) -> str:
     return "oci-archive:base.tar:1.0"
 
 
-def _docker_archive(folder: Path, name: str, mode: str) -> str:
+def _docker_archive(folder: Path, name: str, mode: Literal["w", "w:gz"]) -> str:
     write_docker_archive(folder / name, IMAGE, "models/base:1.0", mode=mode)
     return f"docker-archive:{name}:docker.io/models/base:1.0"
 

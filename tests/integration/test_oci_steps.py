@@ -16,6 +16,7 @@ from reprobuild.lock import wheels as lock_wheels
 from reprobuild.lock.resolver import Context
 from reprobuild.settings import load
 from reprobuild.tree import Tree
+from tests.archives import body_of
 from tests.base_images import BaseImage, layer, write_docker_archive, write_layout
 from tests.base_scene import make_scene
 from tests.debian import control_text
@@ -150,14 +151,14 @@ def test_debian_and_a_python_of_its_own_make_a_base(debian: Machine, tmp_path: P
 def _moved(archive: Path) -> BaseImage:
     """Put a layer on an image of Debian's that has its Python where one from source would be."""
     with tarfile.open(archive) as outer:
-        (image,) = json.load(outer.extractfile("manifest.json"))  # type: ignore[arg-type]
-        said = json.load(outer.extractfile(image["Config"]))["config"]  # type: ignore[arg-type]
-        lower = outer.extractfile(image["Layers"][0]).read()  # type: ignore[union-attr]
+        (image,) = json.loads(body_of(outer, "manifest.json"))
+        said = json.loads(body_of(outer, image["Config"]))["config"]
+        lower = body_of(outer, image["Layers"][0])
     files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(lower)) as inner:
         for info in inner:
             if info.isreg() and info.name.startswith(("usr/lib/python3.11/", "usr/bin/python3.11")):
-                body = inner.extractfile(info).read()  # type: ignore[union-attr]
+                body = body_of(inner, info)
                 if not info.name.endswith(".pyc"):
                     files[info.name.replace("usr/", "usr/local/", 1)] = body
     # Debian's way of finding packages is frozen into its Python.

@@ -223,9 +223,11 @@ def host() -> Iterator[Host]:
     name = f"reprobuild-test-{os.getpid()}"
     with ExitStack() as stack, shared_folder(os.geteuid()) as folder:
 
-        def listen(family: int, address: object, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        def listen(
+            family: int, address: tuple[object, ...] | str, kind: int = socket.SOCK_STREAM
+        ) -> socket.socket:
             one = stack.enter_context(closing(socket.socket(family, kind)))
-            one.bind(address)  # type: ignore[arg-type]
+            one.bind(address)
             if kind == socket.SOCK_STREAM:
                 one.listen()
             sockets.append(one)

@@ -218,8 +218,8 @@ def test_a_port_of_the_host_can_not_be_reached(sandboxes: Sandboxes) -> None:
 
 def test_a_process_of_the_host_can_not_be_ended(sandboxes: Sandboxes) -> None:
     # Belongs to the very uid that the sandbox has outside, where root runs the tests.
-    identity = {"user": sandboxes.uid, "group": sandboxes.uid} if os.geteuid() == 0 else {}
-    with subprocess.Popen(["sleep", "1000"], cwd="/", **identity) as process:  # type: ignore[call-overload]
+    owner = sandboxes.uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", "1000"], cwd="/", user=owner, group=owner) as process:
         try:
             sandboxes.shell(f"kill -9 {process.pid}; kill -9 -1")
             assert process.poll() is None

@@ -76,8 +76,16 @@ def context(
     )
 
 
-def resolve(step: Wheels, store: Store, index: str, **more: object) -> tuple[Pin, ...]:
-    return lock_wheels.resolve(step, context(store, index, **more))  # type: ignore[arg-type]
+def resolve(
+    step: Wheels,
+    store: Store,
+    index: str,
+    tree: Tree | None = None,
+    *,
+    offline: bool = False,
+    told: list[Event] | None = None,
+) -> tuple[Pin, ...]:
+    return lock_wheels.resolve(step, context(store, index, tree, offline=offline, told=told))
 
 
 def names(pins: tuple[Pin, ...]) -> list[str]:

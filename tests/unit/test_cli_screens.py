@@ -9,7 +9,7 @@ import click
 
 from reprobuild.build.evaluate import Evaluated
 from reprobuild.build.image import Realised, RealisedLayer
-from reprobuild.build.plan import Plan, PlannedStep
+from reprobuild.build.plan import Plan, PlannedStep, StepPlan
 from reprobuild.cli import root
 from reprobuild.cli.lock import change_lines
 from reprobuild.cli.output import table
@@ -51,8 +51,8 @@ def test_options_of_every_verb() -> None:
     assert_golden("screens/verbs", found)
 
 
-def plan(*actions: str, downloads: tuple[Download, ...] = ()) -> Plan:
-    steps = tuple(PlannedStep(f"step {number}", action) for number, action in enumerate(actions, 1))  # type: ignore[arg-type]
+def plan(*actions: StepPlan, downloads: tuple[Download, ...] = ()) -> Plan:
+    steps = tuple(PlannedStep(f"step {number}", action) for number, action in enumerate(actions, 1))
     return Plan("tutorial", f"reprobuild/tutorial:1.0-{HASH.short}", HASH, steps, downloads)
 
 

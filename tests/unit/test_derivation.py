@@ -12,7 +12,7 @@ from reprobuild.derivation.lockfile import Lock
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Parameter
 from reprobuild.derivation.recipe import Image, Recipe
-from reprobuild.derivation.steps import Step
+from reprobuild.derivation.steps import Fetched, Step
 from reprobuild.digest import Digest
 from reprobuild.errors import NotBuiltError, UnpinnedError, UsageError
 from reprobuild.tree import file
@@ -62,7 +62,7 @@ def test_where_bytes_come_from_is_not_in_the_hash() -> None:
     assert derivation(an_image(), elsewhere) == derivation(an_image())
     mirrored = image(
         *(
-            dataclasses.replace(step, **({"mirrors": ("https://m",)} if step.is_source else {}))  # type: ignore[arg-type]
+            dataclasses.replace(step, mirrors=("https://m",)) if isinstance(step, Fetched) else step
             for step in an_image().steps
         ),
         env={"E": "2"},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reprobuild.digest import Digest
 from reprobuild.images.bytecode import source_of, without_stale
-from reprobuild.images.changes import Changed, RawChange
+from reprobuild.images.changes import Changed, RawChange, RawKind
 from reprobuild.images.normal_form import SPECIAL, STALE, NormalForm, normal_form
 from reprobuild.tree import (
     NORMAL_TIME,
@@ -55,14 +55,24 @@ class World:
         self.bodies[digest] = body
         return digest
 
-    def write(self, path: str, body: bytes, mtime: int = NOW, **fields: int | bytes) -> World:
-        given = {"mode": 0o644, **fields}
-        change = RawChange(path, "f", mtime=mtime, size=len(body), **given)  # type: ignore[arg-type]
+    def write(
+        self,
+        path: str,
+        body: bytes,
+        mtime: int = NOW,
+        *,
+        mode: int = 0o644,
+        uid: int = 0,
+        capability: bytes = b"",
+    ) -> World:
+        change = RawChange(path, "f", mode, uid, mtime=mtime, size=len(body), capability=capability)
         self.changes.append(Changed(change, self.add(body)))
         return self
 
-    def change(self, path: str, kind: str, mode: int = 0o755, **fields: int | str) -> World:
-        self.changes.append(Changed(RawChange(path, kind, mode, **fields)))  # type: ignore[arg-type]
+    def change(
+        self, path: str, kind: RawKind, mode: int = 0o755, *, uid: int = 0, gid: int = 0, target: str = ""
+    ) -> World:
+        self.changes.append(Changed(RawChange(path, kind, mode, uid, gid, target=target)))
         return self
 
     def normal(self, owners: bool = False, mounted: Iterable[str] = ()) -> NormalForm:
@@ -100,7 +110,7 @@ def test_a_changed_file_comes_with_the_directories_above_it() -> None:
     ("kind", "target"),
     [("gone", ""), ("f", ""), ("l", "elsewhere"), ("other", "")],
 )
-def test_what_takes_the_place_of_a_directory_takes_what_was_in_it(kind: str, target: str) -> None:
+def test_what_takes_the_place_of_a_directory_takes_what_was_in_it(kind: RawKind, target: str) -> None:
     world = World(("a/b/c", b"c"), ("ab", b"ab"))
     if kind == "f":
         world.write("a", b"now a file")

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -16,6 +16,9 @@ from reprobuild.errors import MissingBlobError
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import NORMAL_TIME, Layer, file
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 KEY = Digest.of(b"a key")
 
@@ -62,9 +65,9 @@ class Dripping(io.RawIOBase):
     def __init__(self, data: bytes) -> None:
         self._rest = memoryview(data)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         count = min(1, len(self._rest))
-        buffer[:count] = self._rest[:count]
+        memoryview(buffer)[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
 
