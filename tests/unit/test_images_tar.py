@@ -227,7 +227,7 @@ def test_bodies_of_all_sizes(size: int) -> None:
     assert [member.size for member in members(data)] == [size, 1]
 
 
-class Third(io.BytesIO):
+class GivesLess(io.BytesIO):
     """A file that gives less than it is asked for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -239,7 +239,7 @@ class Third(io.BytesIO):
 def test_files_that_give_less_than_asked_for(size: int) -> None:
     bodies = Bodies()
     layer = Layer([bodies.file("a", b"a" * size)])
-    short = write_layer(layer, lambda digest: Third(bodies[digest]))
+    short = write_layer(layer, lambda digest: GivesLess(bodies[digest]))
     assert short == write_layer(layer, bodies.open)
 
 

@@ -12,7 +12,7 @@ from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.images.tar_layer import Stream, read_layer
 from reprobuild.tree import Layer, difference, directory, link
-from tests.unit.test_images_tar import LAYERS, Bodies, OneByteAtATime, trees, written
+from tests.unit.test_images_tar import LAYERS, Bodies, GivesLess, trees, written
 
 
 def taken(bodies: Bodies, file: Any) -> tuple[Digest, int]:
@@ -78,7 +78,7 @@ def test_large_bodies_come_in_pieces(size: int) -> None:
     layer = Layer([bodies.file("a", b"a" * size), bodies.file("b", b"b")])
     data = written(layer, bodies.open)
     assert read(io.BytesIO(data))[0] == layer
-    assert read(OneByteAtATime(data))[0] == layer
+    assert read(GivesLess(data))[0] == layer
 
 
 def tar_of(*members: tarfile.TarInfo, form: int = tarfile.USTAR_FORMAT) -> bytes:
