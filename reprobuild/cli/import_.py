@@ -9,6 +9,7 @@ import click
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text, visible
+from reprobuild.errors import UsageError
 
 SHOWN_UNWANTED = 12
 """Files that no pin wants are listed up to here; then they are counted."""
@@ -25,6 +26,10 @@ def command(session: Session, paths: tuple[str, ...]) -> int:
     """
     from reprobuild.build.sources import import_files
 
+    if "" in paths:
+        raise UsageError(
+            "import '': a file or a folder is needed", "name what has the bytes; this folder is ."
+        )
     with session.working() as project:
         found = import_files(project, [Path(path) for path in paths])
     if session.json:

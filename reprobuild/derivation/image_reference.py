@@ -74,6 +74,8 @@ def read_reference(text: str) -> Reference:
 
     Raises ValueError, saying what is wrong with it.
     """
+    if not text.strip():
+        raise ValueError("an image is needed, as repository:tag: 'python:3.7-slim'")
     kind, colon, rest = text.partition(":")
     if colon and kind in LOCAL_KINDS:
         return _read_local(kind, rest)

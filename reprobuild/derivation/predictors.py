@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from reprobuild.derivation.typed import typed
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
 from reprobuild.value import NOTHING, Value
@@ -80,6 +81,7 @@ class Predictor(Value, kw_only=True):
     """What was recorded, from the lock: what of each pin enters hashes. Empty in a recipe."""
 
 
+@typed
 def predictor(
     command: str,
     *,

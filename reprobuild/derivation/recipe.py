@@ -17,6 +17,7 @@ from reprobuild.derivation.arguments import checked_environment, path_inside
 from reprobuild.derivation.dockerfile.verify import check_stages
 from reprobuild.derivation.predictors import Json, Parameter, Predictor
 from reprobuild.derivation.steps import Gdrive, Oci, Step, Url
+from reprobuild.derivation.typed import typed
 from reprobuild.derivation.where import Where
 from reprobuild.derivation.written import Stage
 from reprobuild.errors import RecipeError
@@ -58,6 +59,7 @@ class Recipe:
         return "".join(f" --set {shlex.quote(f'{name}={value}')}" for name, value in others)
 
 
+@typed
 def image(
     *steps: Step | Sequence[Step],
     env: Mapping[str, str] | None = None,
@@ -141,6 +143,7 @@ class RecipeFunction:
         return found
 
 
+@typed
 def recipe(*, version: str, publish: bool = False) -> Callable[[Callable[P, Image]], RecipeFunction]:
     """Mark a function as a recipe; its parameters are the recipe's options.
 

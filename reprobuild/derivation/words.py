@@ -27,6 +27,7 @@ from reprobuild.derivation.image_reference import LocalReference, read_reference
 from reprobuild.derivation.predictors import check_network
 from reprobuild.derivation.served import checked_answers, checked_ports
 from reprobuild.derivation.steps import Apt, Fetched, Files, Gdrive, Git, Hub, Oci, Run, Step, Url, Wheels
+from reprobuild.derivation.typed import typed, typed_but
 from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
 
@@ -34,6 +35,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=\S+)?")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
+@typed
 def files(source: str, *, to: str, mode: int | None = None, uid: int = 0, gid: int = 0) -> Files:
     """Place files of the recipe's own folder.
 
@@ -57,6 +59,7 @@ def files(source: str, *, to: str, mode: int | None = None, uid: int = 0, gid: i
     )
 
 
+@typed
 def url(
     url: str,
     *,
@@ -92,6 +95,7 @@ def url(
     )
 
 
+@typed
 def apt(
     suite: str,
     *packages: str,
@@ -130,6 +134,7 @@ def apt(
     )
 
 
+@typed
 def wheels(
     *requirements: str,
     python: str = "",
@@ -163,6 +168,7 @@ def wheels(
     )
 
 
+@typed
 def run(
     command: str | list[str] | tuple[str, ...],
     *,
@@ -208,6 +214,7 @@ def run(
     )
 
 
+@typed
 def oci(
     reference: str,
     *,
@@ -238,6 +245,7 @@ def oci(
     )
 
 
+@typed_but("commit")
 def git(
     url: str,
     commit: str,
@@ -272,6 +280,7 @@ def git(
     )
 
 
+@typed
 def gdrive(
     file_id: str,
     *,
@@ -298,6 +307,7 @@ def gdrive(
     )
 
 
+@typed
 def hub(
     repository: str,
     *,
@@ -331,6 +341,7 @@ def hub(
     )
 
 
+@typed
 def dockerfile(
     path: str, *, args: Mapping[str, str] | None = None, target: str = "", context: str | None = None
 ) -> tuple[Step, ...]:
@@ -343,7 +354,8 @@ def dockerfile(
     from reprobuild.derivation.dockerfile.reading import read_dockerfile
 
     where = Where.caller()
-    folder = os.path.dirname(sys._getframe(1).f_code.co_filename)
+    # The recipe's frame, past the one that checks the arguments.
+    folder = os.path.dirname(sys._getframe(2).f_code.co_filename)
     for name, value in (args or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise RecipeError(f"{where}: dockerfile(): args={{{name!r}: {value!r}}}: texts are needed")

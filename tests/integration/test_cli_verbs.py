@@ -186,6 +186,15 @@ def test_run_says_what_cannot_start(project: Project, words: list[str], problem:
     assert "bwrap" not in ended.err
 
 
+def test_import_of_nothing_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "reprobuild.toml").touch()
+    project = Project(tmp_path, tmp_path / "store")
+    ended = project.call("import", "", check=False)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: import '': a file or a folder is needed\nhint: ")
+    assert not project.blobs()
+
+
 def test_a_shell_ends_with_its_own_exit_code(project: Project) -> None:
     assert project.call("shell", "copier", check=False, stdin="pwd; exit 4\n").code == 4
     before = project.call("shell", "copier", "--at", "2", check=False, stdin="pwd; exit 4\n")

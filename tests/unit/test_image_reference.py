@@ -35,7 +35,8 @@ def test_references_mean_what_they_mean_to_container_engines(text: str, meant: o
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no name of a repository"),
+        ("", "an image is needed, as repository:tag"),
+        (" ", "an image is needed"),
         ("https://registry.test/x", "no scheme"),
         ("Python", "no name of a repository"),
         ("a//b", "no name of a repository"),

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from reprobuild import apt, files, git, hub, image, oci, run, url, wheels
+from reprobuild import apt, dockerfile, files, git, hub, image, oci, predictor, recipe, run, url, wheels
 from reprobuild.derivation.steps import Run, Step
 from reprobuild.errors import RecipeError
 
 SOURCE = url("https://x/y")
+NO_FIELDS: dict[str, Any] = {"inputs": {}, "outputs": {}}
 
 
 def answered(address: str, source: Any) -> Run:
@@ -83,6 +84,7 @@ def answered(address: str, source: Any) -> Run:
             id="git-mirror",
         ),
         pytest.param(lambda: oci("https://x/y"), "no scheme", id="oci-scheme"),
+        pytest.param(lambda: oci(""), r"oci\(''\): an image is needed, as repository:tag", id="oci-empty"),
         pytest.param(lambda: oci("oci-layout:/y"), "outside", id="oci-outside"),
         pytest.param(lambda: oci("y", mirrors=["oci-layout:y"]), "repository of a registry", id="oci-mirror"),
     ],
@@ -91,6 +93,36 @@ def test_a_step_that_makes_no_sense_says_where(make: Callable[[], Step], problem
     with pytest.raises(RecipeError, match=problem) as caught:
         make()
     assert caught.value.message.startswith("test_steps.py:")
+
+
+@pytest.mark.parametrize(
+    ("word", "given", "named", "problem"),
+    [
+        pytest.param(
+            apt, ["bookworm", "a"], {"configure": "yes"}, "configure='yes'): True or False", id="flag"
+        ),
+        pytest.param(wheels, ["a"], {"build": 1}, "build=1): True or False", id="flag-number"),
+        pytest.param(oci, [None], {}, "oci(reference=None): a text", id="text"),
+        pytest.param(wheels, ["a", 3], {}, "wheels(…, 3): a text", id="one-of-many"),
+        pytest.param(run, ["x"], {"threads": "2"}, "run(threads='2'): a whole number", id="number"),
+        pytest.param(run, [7], {}, "run(command=7): a text or a list of texts", id="command"),
+        pytest.param(run, ["x"], {"env": "A=1"}, "run(env='A=1'): a dict", id="dict"),
+        pytest.param(hub, ["a/b"], {"revision": "0", "files": [1]}, "files=[1]): a list of texts", id="list"),
+        pytest.param(url, ["x"], {"to": ["/" * 999]}, "/////…): a text", id="bounded"),
+        pytest.param(dockerfile, [1], {}, "dockerfile(path=1): a text", id="dockerfile"),
+        pytest.param(image, [SOURCE], {"workdir": 1}, "image(workdir=1): a text", id="image"),
+        pytest.param(recipe, [], {"version": "1", "publish": 1}, "publish=1): True or False", id="recipe"),
+        pytest.param(
+            predictor, ["x"], {**NO_FIELDS, "tolerance": "0"}, "tolerance='0'): a number", id="predictor"
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_told_what_is_needed(
+    word: Callable[..., object], given: list[Any], named: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        word(*given, **named)
+    assert re.fullmatch(r"test_steps\.py:\d+: .*" + re.escape(problem) + " is needed", caught.value.message)
 
 
 def test_what_decides_a_recording_is_in_its_key() -> None:
