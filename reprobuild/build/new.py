@@ -6,12 +6,13 @@ Knows nothing of what a person sees. Nothing that is there is ever written over.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprobuild.build.recipes import is_name
+from reprobuild.build.recipes import RECIPE_FILE, is_name
 from reprobuild.derivation.dockerfile.draft import ROOT, Draft, Finding, draft
 from reprobuild.derivation.dockerfile.patterns import Ignored, PatternError, ignore_patterns
 from reprobuild.derivation.folder import is_left_out
@@ -89,8 +90,13 @@ class Started:
     """Whether the recipe takes the Dockerfile as it is."""
 
 
-def start(folder: Path, name: str) -> Started:
-    """Start a recipe that locks and predicts as it is. Raises UsageError, OutsideError."""
+def start(folder: Path, name: str, folders: Sequence[str] = ()) -> Started:
+    """Start a recipe that locks and predicts as it is.
+
+    ``folders``: where names lead to recipes. Raises UsageError for a name that is none, or
+    taken, OutsideError.
+    """
+    _demand_free(folder, name, folders)
     written = {
         "recipe.py": RECIPE.format(name=name, function=_function(name)),
         "src/run.py": PROGRAM,
@@ -102,12 +108,13 @@ def start(folder: Path, name: str) -> Started:
     return _write(folder / name, written, {})
 
 
-def start_from_dockerfile(folder: Path, name: str, dockerfile: Path) -> Started:
+def start_from_dockerfile(folder: Path, name: str, dockerfile: Path, folders: Sequence[str] = ()) -> Started:
     """Draft a recipe from a Dockerfile; what it copies of its folder is copied to the recipe's ``src``.
 
-    Raises UsageError, OutsideError, and RecipeError, with the line, for a Dockerfile that cannot be read.
+    ``folders``: where names lead to recipes. Raises UsageError, OutsideError, and RecipeError, with the line,
+    for a Dockerfile that cannot be read.
     """
-    _function(name)
+    _demand_free(folder, name, folders)
     try:
         text = dockerfile.read_bytes().decode()
     except FileNotFoundError:
@@ -132,11 +139,25 @@ def start_from_dockerfile(folder: Path, name: str, dockerfile: Path) -> Started:
     return _write(folder / name, written, copied, made)
 
 
+def _demand_free(folder: Path, name: str, folders: Sequence[str]) -> None:
+    """Raise UsageError for what is no name, and for one that leads to a recipe elsewhere."""
+    _function(name)
+    for other in folders:
+        path = Path(other) / name
+        if (path / RECIPE_FILE).is_file() and path != folder / name:
+            here = shlex.quote(str(folder))
+            copy = f"mkdir -p {here} && cp -r {shlex.quote(str(path))} {here}"
+            raise UsageError(
+                f"there is a recipe {name} in {other}, and a new one would take its place",
+                f"choose another name; or, to change that one: {copy}",
+            )
+
+
 def _function(name: str) -> str:
     function = name.replace("-", "_")
     if not name or not is_name(name) or not function.isidentifier():
         raise UsageError(
-            f"{name!r} is no name of a recipe", "letters, digits, - and _, a letter first: chen2020"
+            f"{name!r} is no name of a recipe", "letters, digits, - and _, a letter first: smith2024"
         )
     return function
 

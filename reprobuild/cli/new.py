@@ -40,9 +40,9 @@ def command(session: Session, name: str, dockerfile: str | None) -> int:
 
     folder, is_begun = home(session)
     if dockerfile is None:
-        started = start(folder, name)
+        started = start(folder, name, session.settings.recipes)
     else:
-        started = start_from_dockerfile(folder, name, Path(dockerfile))
+        started = start_from_dockerfile(folder, name, Path(dockerfile), session.settings.recipes)
     if is_begun and not (marker := folder.parent / PROJECT_FILE).exists():
         marker.write_text("")
     shown = os.path.relpath(started.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_a_project_begins_where_there_is_none(tmp_path: Path) -> None:
     Project(here, tmp_path / "store").call("new", "mine")
     assert (here / "reprobuild.toml").exists()
     assert (here / "recipes" / "mine" / "recipe.py").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--from-dockerfile", "Dockerfile"]], ids=["template", "draft"])
+def test_a_recipe_that_is_there_is_not_hidden_by_a_new_one(project: Project, more: list[str]) -> None:
+    (project.folder / "Dockerfile").write_text(DOCKERFILE)
+    ended = project.call("new", "tutorial", *more, check=False)
+    assert ended.code == 2
+    first, hint, *_ = ended.err.splitlines()
+    there = project.call("show", "tutorial", "--json").json
+    assert first.startswith("error: there is a recipe tutorial in /") and "take its place" in first
+    assert not (project.folder / "recipes").exists()
+    subprocess.run(hint.partition("to change that one: ")[2], shell=True, check=True)
+    assert project.call("show", "tutorial", "--json").json["version"] == there["version"]
+    assert (project.folder / "recipes" / "tutorial" / "recipe.py").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "1x", "a b", ""])
