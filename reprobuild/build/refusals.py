@@ -35,7 +35,7 @@ def refused_error(what: str, gate: Gate, ended: str, mend: str = "") -> RefusedF
     from reprobuild.gateway.report import describe, stanza
 
     lines = [f"{what} reached for the network beyond what is pinned for it:", describe(gate.refused), ended]
-    return RefusedFetchError("\n".join(lines).rstrip(), mend or PIN + stanza(gate.refused))
+    return RefusedFetchError("\n".join(lines).rstrip(), mend or PIN + stanza(gate.refused, gate.word))
 
 
 def unreached_error(what: str, unreached: Mapping[str, str], ended: str = "") -> UpstreamError:
@@ -89,7 +89,7 @@ def tell_of_gate(what: str, gate: Gate, tell: Tell, *, strict: bool, mend: str =
             Warned(
                 f"{what} reached for the network beyond what is pinned for it, and coped without:\n"
                 f"{describe(gate.refused)}",
-                mend or PIN + stanza(gate.refused),
+                mend or PIN + stanza(gate.refused, gate.word),
             )
         )
     if gate.unused:

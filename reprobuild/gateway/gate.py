@@ -33,6 +33,7 @@ class Mode:
         settings: Settings | None = None,
         tell: Tell | None = None,
         resets: bool = False,
+        word: str = "run",
     ) -> None:
         self.pins = pins
         """Replay: the record. Record: what is answered without asking upstream."""
@@ -40,6 +41,8 @@ class Mode:
         """Record alone."""
         self.tell = tell
         self.resets = resets
+        self.word = word
+        """What the command is in a recipe: ``run`` or ``predictor``."""
 
     @property
     def is_recording(self) -> bool:
@@ -56,6 +59,7 @@ class Gate:
         self._store = store
         self._mode = mode
         self._service: Service | None = None
+        self.word = mode.word
         self.ports: Sequence[int] = tuple(ports)
         self.certificate = certificate(store)
         self.env: Mapping[str, str] = NOTHING
@@ -96,14 +100,24 @@ class Gate:
         self.unreached = service.unreached
 
 
-def refusing(store: Store, *, reset: bool = False) -> Gate:
-    """Give a gate that answers nothing and tells what was tried; ``reset``: by cut connections."""
-    return Gate(store, Mode(resets=reset), has_world=False)
+def refusing(store: Store, *, reset: bool = False, word: str = "run") -> Gate:
+    """Give a gate that answers nothing and tells what was tried; ``reset``: by cut connections.
+
+    ``word``: what the command is in a recipe, ``run`` or ``predictor``.
+    """
+    return Gate(store, Mode(resets=reset, word=word), has_world=False)
 
 
-def replaying(store: Store, pins: Sequence[Pin], *, ports: Sequence[int] = (), reset: bool = False) -> Gate:
+def replaying(
+    store: Store,
+    pins: Sequence[Pin],
+    *,
+    ports: Sequence[int] = (),
+    reset: bool = False,
+    word: str = "run",
+) -> Gate:
     """Give a gate that answers what is recorded, from the store, and refuses all else."""
-    return Gate(store, Mode(pins=pins, resets=reset), ports)
+    return Gate(store, Mode(pins=pins, resets=reset, word=word), ports)
 
 
 def recording(
@@ -114,6 +128,8 @@ def recording(
     answers: Sequence[Pin] = (),
     ports: Sequence[int] = (),
     reset: bool = False,
+    word: str = "run",
 ) -> Gate:
     """Give a gate that asks upstream and records; ``answers``: exchanges that are answered from the store."""
-    return Gate(store, Mode(pins=answers, settings=settings, tell=tell, resets=reset), ports)
+    mode = Mode(pins=answers, settings=settings, tell=tell, resets=reset, word=word)
+    return Gate(store, mode, ports)

@@ -18,7 +18,7 @@ LONGEST = 300
 SHOWN = 20
 """Attempts that are listed before it is said how many more there are."""
 
-RECORDED = 'run("…", network="recorded")'
+RECORDED = '{word}("…", network="recorded")'
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB = re.compile(r"/(?:(datasets|spaces)/)?([\w.-]+(?:/[\w.-]+)?)/(?:resolve|raw)/([^/]+)/(.+)")
@@ -39,20 +39,24 @@ def describe(refused: Sequence[Refusal]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def stanza(refused: Sequence[Refusal]) -> str:
-    """Give the steps that would pin what was tried, as Python; the last lets ``lock`` record all of it."""
-    return "\n".join(f"    {line}," for line in (*dict.fromkeys(_steps(refused)), RECORDED))
+def stanza(refused: Sequence[Refusal], word: str = "run") -> str:
+    """Give the steps that would pin what was tried, as Python; the last lets ``lock`` record all of it.
+
+    ``word``: of what was refused, ``run`` or ``predictor``.
+    """
+    recorded = RECORDED.format(word=word)
+    return "\n".join(f"    {line}," for line in (*dict.fromkeys(_steps(refused)), recorded))
 
 
-def sentence(one: Refusal) -> str:
-    """Say to the client itself what was refused, and what would pin it."""
+def sentence(one: Refusal, word: str = "run") -> str:
+    """Say to the client itself what was refused, and what would pin it; ``word``: as for ``stanza``."""
     what = f"{one.method} {printable(one.url)}".strip() if one.url else f"{one.host}:{one.port}"
     reason = f"it {one.why}" if one.why else "nothing is pinned under that address"
     steps = "".join(f"    {step},\n" for step in _steps([one]))
     return (
         f"reprobuild refuses {what}: {reason}.\n"
         f"A command has no network but what its recipe pins. To pin this, declare it or have it recorded:\n"
-        f"{steps}    {RECORDED},\n"
+        f"{steps}    {RECORDED.format(word=word)},\n"
     )
 
 

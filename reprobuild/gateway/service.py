@@ -171,7 +171,7 @@ class ClientDesk:
             self._program = report.printable(self._service.door.program(self._client.connection), 200)
         found = Refusal(host, port, url, method, self._program, why=why)
         self._service.refusals.add(found)
-        return report.sentence(found)
+        return report.sentence(found, self._service.mode.word)
 
     def fetched(self, url: str) -> None:
         """Note that a host was asked for something on purpose."""

@@ -14,7 +14,7 @@ from reprobuild.build.refusals import demand_reached, unreached_error
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.derivation.recipe import Recipe
-from reprobuild.derivation.recorded import predictor_key
+from reprobuild.derivation.recorded import PREDICTOR, predictor_key
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
 from reprobuild.errors import CheckFailedError, PredictionFailedError, RefusedFetchError
@@ -52,7 +52,9 @@ def resolve(
     gates: list[Gate] = []
 
     def record(_: Predictor) -> Gate:
-        gates.append(recording(project.store, project.settings, tell=project.tell, reset=reset))
+        gates.append(
+            recording(project.store, project.settings, tell=project.tell, reset=reset, word=PREDICTOR)
+        )
         return gates[-1]
 
     try:
@@ -70,7 +72,7 @@ def resolve(
     tell_of_record(what, pins, tuple(notes), project.tell)
 
     def replay(_: Predictor) -> Gate:
-        return replaying(project.store, pins, reset=reset)
+        return replaying(project.store, pins, reset=reset, word=PREDICTOR)
 
     try:
         replayed = _outputs(_target(project, recipe, growth, name, replay), name, folder, project)

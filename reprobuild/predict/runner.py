@@ -113,17 +113,18 @@ def run_batch(
                 )
             gate = target.gateway(predictor)
             result = engine.run(checkout, command, gateway=gate, output=lambda line: tell(_line_told(line)))
-        _check_result(shown, result, limits, gate)
+        _check_result(shown, predictor, result, limits, gate)
         try:
             _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)
         except PredictionFailedError as error:
             if gate.refused:
-                raise _refused(shown, gate, error.message) from error
+                raise _refused(shown, predictor, gate, error.message) from error
             raise
         if gate.refused or gate.unused:
             from reprobuild.build.refusals import tell_of_gate
 
-            tell_of_gate(f"the predictor {shown}", gate, tell, strict=target.strict_network)
+            mend = _mend(shown, predictor, gate)
+            tell_of_gate(f"the predictor {shown}", gate, tell, strict=target.strict_network, mend=mend)
     return Ran(result.seconds, engine.name)
 
 
@@ -164,7 +165,7 @@ def _copy_checked(source: Path, copy: Path, expected: str) -> None:
         raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
 
 
-def _check_result(shown: str, result: Result, limits: Limits, gate: Gate) -> None:
+def _check_result(shown: str, predictor: Predictor, result: Result, limits: Limits, gate: Gate) -> None:
     if result.timed_out:
         raise PredictionFailedError(
             f"the predictor {shown} was ended after {limits.timeout:g} s{_tail(result)}"
@@ -178,7 +179,7 @@ def _check_result(shown: str, result: Result, limits: Limits, gate: Gate) -> Non
             "give it more with --memory, or fewer records at once",
         )
     if result.exit_code and gate.refused:
-        raise _refused(shown, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
+        raise _refused(shown, predictor, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
     if result.exit_code:
         raise PredictionFailedError(
             f"the predictor {shown} ended with exit code {result.exit_code}{_tail(result)}",
@@ -186,10 +187,23 @@ def _check_result(shown: str, result: Result, limits: Limits, gate: Gate) -> Non
         )
 
 
-def _refused(shown: str, gate: Gate, ended: str) -> RefusedFetchError:
+def _refused(shown: str, predictor: Predictor, gate: Gate, ended: str) -> RefusedFetchError:
     from reprobuild.build.refusals import refused_error
 
-    return refused_error(f"the predictor {shown}", gate, ended)
+    return refused_error(f"the predictor {shown}", gate, ended, _mend(shown, predictor, gate))
+
+
+def _mend(shown: str, predictor: Predictor, gate: Gate) -> str:
+    """Give what to do about a refusal where the predictor is recorded; else ``""``."""
+    if not predictor.network:
+        return ""
+    from reprobuild.build.refusals import allowing
+
+    recipe, _, name = shown.partition("/")
+    lock = f"reprobuild lock {recipe}"
+    again = f"{lock} --update 'predictor {name}'"
+    examples = f"what its examples ask for is recorded: add one that asks for that, then: {again}"
+    return allowing(gate, lock) or examples
 
 
 def _read_outputs(

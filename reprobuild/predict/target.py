@@ -69,12 +69,12 @@ def make_target(project: Project, realised: Realised) -> Target:
     def gateway(predictor: Predictor) -> Gate:
         from reprobuild.gateway.gate import refusing, replaying
 
-        reset = predictor.refusal == "reset"
+        reset, word = predictor.refusal == "reset", "predictor"
         if not predictor.network:
-            return refusing(store, reset=reset)
+            return refusing(store, reset=reset, word=word)
         from reprobuild.derivation.lockfile import pin_from_json
 
-        return replaying(store, [pin_from_json(one) for one in predictor.exchanges], reset=reset)
+        return replaying(store, [pin_from_json(one) for one in predictor.exchanges], reset=reset, word=word)
 
     layers = [layer.diff_id for layer in realised.layers]
     return Target(

@@ -286,6 +286,7 @@ def test_a_prediction_that_reaches_out_is_refused_by_name(project: Project) -> N
     assert ended.code == 3
     assert "https://example.org/weights.bin" in ended.err
     assert 'url("https://example.org/weights.bin"' in ended.err
+    assert 'predictor("…", network="recorded")' in ended.err and "run(" not in ended.err
 
 
 def test_a_command_in_the_image_that_reaches_out_is_told_of(project: Project) -> None:
@@ -332,6 +333,7 @@ def test_a_recorded_predictor(project: Project, net: Upstreams, site: FileSite, 
     assert again.call(*arguments, stdin='{"text":"abc"}\n').out == '{"text":"fresh"}\n'
     other = again.call(*arguments, stdin='{"text":"a"}\n{"text":"b"}\n', check=False)
     assert other.code == 3 and "http://files.test/2" in other.err
+    assert "reprobuild lock copier --update 'predictor asks'" in other.err.splitlines()[-1]
     net.start()
     project.call("lock", "copier", "--update", "predictor")
     (pins,) = exchanges(project).values()

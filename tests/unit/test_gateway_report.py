@@ -58,6 +58,14 @@ def test_a_refused_upload_or_a_name_alone_can_only_be_recorded() -> None:
     assert found.strip() == 'run("…", network="recorded"),'
 
 
+def test_a_predictor_is_recorded_by_its_own_word() -> None:
+    one = refused("https://a.test/x")
+    step = 'url("https://a.test/x", to="/x"),'
+    recorded = 'predictor("…", network="recorded"),'
+    assert [line.strip() for line in stanza([one], "predictor").splitlines()] == [step, recorded]
+    assert recorded in sentence(one, "predictor") and "run(" not in sentence(one, "predictor")
+
+
 def test_attempts_are_described_in_a_line_each() -> None:
     found = describe(
         [
