@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from reprobuild.errors import UsageError
+from reprobuild.errors import UnpinnedError, UsageError
 from reprobuild.events import Note
 from reprobuild.value import replace
 
@@ -77,6 +77,15 @@ def image_of(project: Project, name: str, sets: Sequence[str], *, trust: bool) -
     if sets:
         raise UsageError(f"{name} is a built image: it has no options to set", "name its recipe instead")
     return find_image(project.store, name)
+
+
+def demand_lock(project: Project, name: str) -> None:
+    """Raise UnpinnedError for a recipe that is not locked: that comes before all that could be said of it."""
+    from reprobuild.build.derive import lock_of
+    from reprobuild.build.find import is_reference
+
+    if not is_reference(project, name) and lock_of(project.recipe_folder(name), name) is None:
+        raise UnpinnedError(f"{name} is not locked", f"reprobuild lock {name}")
 
 
 def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from reprobuild.cli.arguments import demand_lock, split_predictor
 from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.prediction import predict
 from reprobuild.cli.session import Session
@@ -14,10 +15,32 @@ if TYPE_CHECKING:
     from reprobuild.predict.call import CacheMode
 
 
+class Needed(click.Option):
+    """An option that is missed only where the recipe is locked: else there is nothing to predict with."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Read the value, as click does. Raises UnpinnedError in the place of what is missing."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            if name := ctx.params.get("name"):
+                demand_lock(ctx.ensure_object(Session).project(), split_predictor(name)[0])
+            raise
+
+
 @click.command("predict")
 @click.argument("name", metavar="NAME[/PREDICTOR]")
-@click.option("--input", "source", required=True, metavar="FILE", help="JSON Lines; - is standard input.")
-@click.option("--output", "destination", required=True, metavar="FILE", help="- is standard output.")
+@click.option(
+    "--input",
+    "source",
+    cls=Needed,
+    required=True,
+    metavar="FILE",
+    help="JSON Lines; - is standard input.",
+)
+@click.option(
+    "--output", "destination", cls=Needed, required=True, metavar="FILE", help="- is standard output."
+)
 @click.option(
     "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
 )

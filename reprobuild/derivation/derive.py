@@ -142,7 +142,7 @@ def pinned_exchanges(recipe: Recipe, lock: Lock | None, platform: str) -> dict[s
 def _pins_of(recipe: Recipe, lock: Lock | None, key: str, kind: str, where: str) -> tuple[Pin, ...]:
     mend = f"reprobuild lock {recipe.name}{recipe.sets}"
     if lock is None:
-        raise UnpinnedError(f"{recipe.name} has no lock, so {key} ({where}) is not pinned", mend)
+        raise UnpinnedError(f"{recipe.name} is not locked: {key} ({where}) has no pin", mend)
     if key not in lock.sources:
         raise UnpinnedError(f"{where}: {key} has no pin in recipe.lock of {recipe.name}", mend)
     if gone := lock.missing.get(key):

@@ -67,8 +67,17 @@ def test_a_recipe_without_a_lock_says_so(project: Project, recipe: str) -> None:
     text = (FOLDER / recipe / "README.md").read_text()
     assert "**Not locked yet**" in text and f"reprobuild lock {recipe}" in text
     ended = project.call("realize", recipe, check=False)
-    assert ended.code == 3 and f"{recipe} has no lock" in ended.err
+    assert ended.code == 3 and f"{recipe} is not locked" in ended.err
     assert f"reprobuild lock {recipe}" in ended.err
+
+
+@pytest.mark.parametrize("more", [[], ["--input", "-", "--output", "-"]], ids=["plain", "whole"])
+@pytest.mark.parametrize("predictor", ["", "/nonsense"])
+def test_a_prediction_without_a_lock_says_so_first(project: Project, predictor: str, more: list[str]) -> None:
+    ended = project.call("predict", f"liu2019{predictor}", *more, check=False, stdin="no record\n")
+    assert ended.code == 3
+    error, hint = ended.err.splitlines()
+    assert error.startswith("error: liu2019 is not locked") and hint == "hint: reprobuild lock liu2019"
 
 
 def test_the_list_says_what_is_locked(project: Project) -> None:
