@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
+from reprobuild.store.store import Store
 from tests import golden
 from tests.daemons import _docker_on_both, daemon, docker, docker_over_tcp, docker_over_tls, podman
 
 __all__ = ["_docker_on_both", "daemon", "docker", "docker_over_tcp", "docker_over_tls", "podman"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store.open(tmp_path / "store")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.misbehaving import Misbehaving
 from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
@@ -49,6 +50,13 @@ def bench() -> Iterator[Bench]:
     """Real clients, in a store of the session's own."""
     with make_bench() as bench:
         yield bench
+
+
+@pytest.fixture
+def server() -> Iterator[Misbehaving]:
+    """A web server that does what a test tells it to."""
+    with Misbehaving() as running:
+        yield running
 
 
 @pytest.fixture

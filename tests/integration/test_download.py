@@ -1,60 +1,25 @@
+"""Downloads that end up in the store, whatever happens on the way."""
+
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from reprobuild.digest import Digest
-from reprobuild.errors import DigestMismatchError, OfflineError, RecipeError, ReprobuildError, UpstreamError
-from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, Warned, ignore
-from reprobuild.fetch.document import get
+from reprobuild.errors import DigestMismatchError, OfflineError, ReprobuildError, UpstreamError
+from reprobuild.events import Event, FetchFinished, FetchProgressed, FetchStarted, ignore
 from reprobuild.fetch.download import Download, Fetched, fetch_all
-from reprobuild.fetch.http import Http
 from reprobuild.store.store import Store
-from tests.misbehaving import Answer, Misbehaving, certificate
+from tests.downloads import BODY, DIGEST, NOWHERE, OTHER, TROUBLES, bring, partials, wait_for, wanted
+from tests.misbehaving import Answer, Misbehaving
 from tests.require import require
 from tests.servers import free_port, nginx
-
-BODY = os.urandom(2_000_000)
-DIGEST = Digest.of(BODY)
-OTHER = os.urandom(1_500_000)
-NOWHERE = Digest.of(b"nowhere")
-
-
-@pytest.fixture
-def server() -> Iterator[Misbehaving]:
-    with Misbehaving() as running:
-        yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-def wanted(
-    *urls: str, sha256: Digest | None = DIGEST, size: int | None = None, where: str = "", mend: str = ""
-) -> Download:
-    return Download(name="model.bin", urls=urls, sha256=sha256, size=size, where=where, mend=mend)
-
-
-def bring(
-    store: Store, *downloads: Download, http: Http | None = None, events: list[Event] | None = None
-) -> Fetched:
-    tell = ignore if events is None else events.append
-    results = fetch_all(store, downloads, tell=tell, http=http)
-    assert len(results) == len(downloads)
-    return results[0]
-
-
-def partials(store: Store) -> list[str]:
-    folder = store.root / "tmp/partial"
-    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 def test_a_download_ends_up_in_the_store_and_is_told(server: Misbehaving, store: Store) -> None:
@@ -98,21 +63,6 @@ def test_the_request_asks_for_the_bytes_as_they_are(server: Misbehaving, store: 
     (request,) = server.requests
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["user-agent"].startswith("reprobuild/")
-
-
-EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
-TROUBLES = {
-    "503 twice": [Answer(status=503), Answer(status=503), Answer(BODY)],
-    "429 with Retry-After": [Answer(status=429, headers={"Retry-After": "0"}), Answer(BODY)],
-    "429 with a date": [Answer(status=429, headers={"Retry-After": EPOCH}), Answer(BODY)],
-    "no answer": [Answer(is_silent=True), Answer(BODY)],
-    "chunked": [Answer(BODY, is_chunked=True)],
-    "chunked and cut": [Answer(BODY, is_chunked=True, cut_after=100_000), Answer(BODY)],
-    "cut without a length": [Answer(BODY, has_length=False, cut_after=100_000), Answer(BODY)],
-    "cut, and no ranges": [Answer(BODY, cut_after=100_000), Answer(BODY, ranges=False)],
-    "a length that is too large": [Answer(BODY, length=len(BODY) + 5), Answer(BODY)],
-    "three cuts": [*(Answer(BODY, cut_after=100_000) for _ in range(3)), Answer(BODY)],
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("answers", TROUBLES.values(), ids=TROUBLES)
@@ -177,10 +127,6 @@ def test_an_interrupt_keeps_what_has_come(server: Misbehaving, store: Store) -> 
     assert server.requests[1].headers["range"] == f"bytes={kept}-"
 
 
-def wait_for(event: threading.Event) -> None:
-    assert event.wait(60)
-
-
 def test_two_at_once_share_one_download(server: Misbehaving, store: Store) -> None:
     started, may_end = threading.Event(), threading.Event()
 
@@ -201,118 +147,6 @@ def test_two_at_once_share_one_download(server: Misbehaving, store: Store) -> No
         thread.join()
     assert [one.digest for one in results] == [DIGEST, DIGEST]
     assert server.sent == len(BODY)
-
-
-# Addresses: mirrors, redirects, credentials.
-
-
-def test_the_next_address_is_tried(server: Misbehaving, store: Store) -> None:
-    server.answers["/c"] = [Answer(BODY)]
-    urls = (f"http://127.0.0.1:{free_port()}/a", f"{server.url}/b", f"{server.url}/c")
-    assert bring(store, wanted(*urls)).url == f"{server.url}/c"
-
-
-def test_a_mirror_with_wrong_bytes_is_passed_by_with_a_warning(server: Misbehaving, store: Store) -> None:
-    server.answers["/a"], server.answers["/b"] = [Answer(OTHER)], [Answer(BODY)]
-    events: list[Event] = []
-    bring(store, wanted(f"{server.url}/a", f"{server.url}/b"), events=events)
-    assert [event.hint for event in events if isinstance(event, Warned)] == ["the next address is tried"]
-    assert store.blobs.has(DIGEST) and store.blobs.has(Digest.of(OTHER))
-
-
-@pytest.mark.parametrize(
-    ("status", "moved"), [pytest.param(301, True, id="for good"), pytest.param(302, False, id="for now")]
-)
-def test_redirects_are_followed_and_moves_are_noted(
-    server: Misbehaving, store: Store, status: int, moved: bool
-) -> None:
-    server.answers["/old"] = [Answer(status=status, headers={"Location": "/new"})]
-    server.answers["/new"] = [Answer(BODY)]
-    fetched = bring(store, wanted(f"{server.url}/old"))
-    assert (fetched.url, fetched.moved_to) == (f"{server.url}/new", f"{server.url}/new" if moved else "")
-
-
-@pytest.mark.parametrize("location", ["http://[1", "http://a.test:99999/", "http://a.test:x/"])
-def test_a_redirect_to_what_is_no_address_is_told(server: Misbehaving, store: Store, location: str) -> None:
-    server.answers["/old"] = [Answer(status=302, headers={"Location": location})]
-    with pytest.raises(UpstreamError, match="redirects to what is no address"):
-        bring(store, wanted(f"{server.url}/old"))
-
-
-def environment(folder: Path, text: str = "", **more: str) -> dict[str, str]:
-    (folder / "netrc").write_text(text)
-    return {"NETRC": str(folder / "netrc"), "HOME": str(folder), **more}
-
-
-def test_credentials_go_to_their_host_and_to_no_other(
-    server: Misbehaving, store: Store, tmp_path: Path
-) -> None:
-    with Misbehaving() as other:
-        server.answers["/private"] = [Answer(status=302, headers={"Location": f"{other.url}/f?signature=s"})]
-        other.answers["/f?signature=s"] = [Answer(BODY)]
-        netrc = "machine 127.0.0.1 login me password hidden\ndefault login x password y\n"
-        with Http(environment(tmp_path, netrc)) as http:
-            fetched = bring(store, wanted(f"{server.url}/private"), http=http)
-    assert server.requests[0].headers["authorization"] == "Basic bWU6aGlkZGVu"
-    assert "authorization" not in other.requests[0].headers
-    assert "signature" not in fetched.url
-
-
-def test_credentials_of_an_address_are_sent_and_not_shown(server: Misbehaving, store: Store) -> None:
-    url = f"http://me:hidden@{server.host}/f"
-    with pytest.raises(UpstreamError) as caught:
-        bring(store, wanted(url))
-    assert server.requests[0].headers["authorization"] == "Basic bWU6aGlkZGVu"
-    assert "hidden" not in caught.value.message + caught.value.hint
-
-
-def test_a_default_entry_of_netrc_goes_nowhere(server: Misbehaving, store: Store, tmp_path: Path) -> None:
-    server.answers["/f"] = [Answer(BODY)]
-    with Http(environment(tmp_path, "default login x password y\n")) as http:
-        bring(store, wanted(f"{server.url}/f"), http=http)
-    assert "authorization" not in server.requests[0].headers
-
-
-def test_a_proxy_of_the_environment_is_used_but_for_its_exceptions(
-    server: Misbehaving, store: Store, tmp_path: Path
-) -> None:
-    with Misbehaving() as proxy:
-        proxy.answers["http://model.test/f"] = [Answer(BODY)]
-        server.answers["/g"] = [Answer(OTHER)]
-        proxied = environment(
-            tmp_path, http_proxy=f"http://u:p@{proxy.host}", no_proxy="example.org,127.0.0.1"
-        )
-        with Http(proxied) as http:
-            bring(store, wanted("http://model.test/f"), http=http)
-            bring(store, wanted(f"{server.url}/g", sha256=None), http=http)
-        assert [request.path for request in proxy.requests] == ["http://model.test/f"]
-        assert proxy.requests[0].headers["proxy-authorization"] == "Basic dTpw"
-
-
-def test_https_is_verified_against_the_named_authorities(store: Store, tmp_path: Path) -> None:
-    with certificate(tmp_path) as pem, Misbehaving(pem) as secure:
-        secure.answers["/f"] = [Answer(BODY)]
-        with Http(environment(tmp_path, REQUESTS_CA_BUNDLE=str(pem))) as http:
-            assert bring(store, wanted(f"{secure.url}/f"), http=http).digest == DIGEST
-        with (
-            Http(environment(tmp_path)) as http,
-            pytest.raises(UpstreamError, match="no secure connection") as caught,
-        ):
-            bring(store, wanted(f"{secure.url}/f", sha256=None), http=http)
-    assert "SSL_CERT_FILE" in caught.value.hint
-    assert len(secure.requests) == 1
-
-
-def test_https_does_not_lead_to_http(server: Misbehaving, store: Store, tmp_path: Path) -> None:
-    server.answers["/f"] = [Answer(BODY)]
-    with certificate(tmp_path) as pem, Misbehaving(pem) as secure:
-        secure.answers["/f"] = [Answer(status=302, headers={"Location": f"{server.url}/f"})]
-        with (
-            Http(environment(tmp_path, CURL_CA_BUNDLE=str(pem))) as http,
-            pytest.raises(UpstreamError, match="redirects from https to plain http"),
-        ):
-            bring(store, wanted(f"{secure.url}/f"), http=http)
-    assert server.requests == []
 
 
 # What ends badly, and how it is said.
@@ -446,74 +280,6 @@ def test_a_cut_network_is_told_from_a_server_that_fails(tmp_path: Path) -> None:
         "  a from https://example.org/a",
         "  b from http://192.0.2.1/b",
     ]
-
-
-# file: addresses.
-
-
-def test_a_file_of_the_recipes_folder(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "recipe/data").mkdir(parents=True)
-    (tmp_path / "recipe/data/a b.bin").write_bytes(BODY)
-    download = Download(name="b", urls=("file:data/a%20b.bin",), folder=tmp_path / "recipe")
-    assert fetch_all(store, [download], tell=ignore, offline=True)[0].digest == DIGEST
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        pytest.param("file:../outside", "leads outside", id="upwards"),
-        pytest.param("file:///etc/passwd", "leads outside", id="absolute"),
-        pytest.param("file://elsewhere/inside", "leads outside", id="another host"),
-        pytest.param("file:link", "leads outside", id="link"),
-        pytest.param("file:%2e%2e/outside", "leads outside", id="upwards, written otherwise"),
-        pytest.param("file:gone", "No such file", id="gone"),
-        pytest.param("file:folder", "no regular file", id="folder"),
-        pytest.param("file:pipe", "no regular file", id="pipe"),
-    ],
-)
-def test_files_elsewhere_are_refused(store: Store, tmp_path: Path, url: str, message: str) -> None:
-    folder = tmp_path / "recipe"
-    (folder / "folder").mkdir(parents=True)
-    (folder / "inside").write_bytes(b"in")
-    (tmp_path / "outside").write_bytes(b"secret")
-    (folder / "link").symlink_to("../outside")
-    os.mkfifo(folder / "pipe")
-    with pytest.raises(RecipeError, match=message):
-        fetch_all(store, [Download(name="x", urls=(url,), folder=folder, where="recipe.py:1")], tell=ignore)
-
-
-# Documents.
-
-
-def test_a_document_is_asked_for_again_only_if_it_changed(server: Misbehaving) -> None:
-    server.answers["/index"] = [
-        Answer(b"one", etag='"1"'),
-        Answer(status=304),
-        Answer(b"two", headers={"Content-Type": "text/plain"}),
-    ]
-    first = get(f"{server.url}/index")
-    assert first is not None and first.body == b"one"
-    assert get(f"{server.url}/index", known=first) is first
-    assert server.requests[1].headers["if-none-match"] == '"1"'
-    last = get(f"{server.url}/index", known=first)
-    assert last is not None and (last.body, last.content_type) == (b"two", "text/plain")
-
-
-def test_documents_that_are_not_there(server: Misbehaving) -> None:
-    assert get(f"{server.url}/gone", is_optional=True) is None
-    with pytest.raises(UpstreamError, match="404"):
-        get(f"{server.url}/gone")
-
-
-def test_documents_are_bounded(server: Misbehaving) -> None:
-    server.answers["/big"] = [Answer(bytes(2000))]
-    with pytest.raises(UpstreamError, match="larger than 1,000 bytes"):
-        get(f"{server.url}/big", limit=1000)
-
-
-def test_documents_offline() -> None:
-    with pytest.raises(OfflineError, match=r"https://example\.org/x is needed"):
-        get("https://example.org/x", offline=True)
 
 
 # A real server.

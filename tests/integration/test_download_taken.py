@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,19 +13,8 @@ from reprobuild.errors import CheckFailedError, DigestMismatchError
 from reprobuild.events import Event, FetchProgressed, ignore
 from reprobuild.fetch.download import Download, Fetched, fetch_all
 from reprobuild.store.store import Store
-from tests.integration.test_download import BODY, DIGEST, OTHER, TROUBLES, partials, wait_for
+from tests.downloads import BODY, DIGEST, OTHER, TROUBLES, partials, wait_for
 from tests.misbehaving import Answer, Misbehaving
-
-
-@pytest.fixture
-def server() -> Iterator[Misbehaving]:
-    with Misbehaving() as running:
-        yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 class Reader:

@@ -23,11 +23,6 @@ PROGRAMS = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/sbin")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture
 def debian(sandboxes: Sandboxes) -> Sandboxes:
     """A tree with the authorities of the host's Debian, not yet in a bundle; its programs are the host's."""
     for program in ("update-ca-certificates", "openssl", "run-parts"):

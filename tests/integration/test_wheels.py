@@ -37,11 +37,6 @@ from tests.wheels import Index, simple_index, wheel
 EMPTY = Digest.of(b"")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def image(store: Store, *paths: str, version: str = "3.11.2") -> Tree:
     """A tree with Debian's Python of a version, as far as anybody looks; ``paths``: more empty files."""
     minor = version.rpartition(".")[0]

@@ -55,11 +55,6 @@ class OwnPython:
         return Result(self._outcome or done.returncode, 0.1, tail=("the last line",))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def make_tree(store: Store, sources: dict[str, bytes]) -> Tree:
     with store.transaction() as group:
         entries = [

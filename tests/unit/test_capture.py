@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ NOW = 1_750_000_000
 
 def pyc(time: int) -> bytes:
     return struct.pack("<HHIII", 3495, 0x0A0D, 0, time, 5) + b"code"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 @pytest.mark.parametrize("held_bytes", [0, 25, 1000], ids=["nothing", "one file", "all"])

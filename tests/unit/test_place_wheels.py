@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -28,11 +27,6 @@ PYTHON = Python(
 )
 NAME = "pkg-1.0-py3-none-any.whl"
 CONSOLE = "[console_scripts]\npkg-run = pkg.cli:main\n\n[gui_scripts]\npkg-show = pkg.cli:App.show [extra]\n"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 def place(store: Store, pins: Sequence[Pin]) -> Placement:

@@ -21,11 +21,6 @@ from tests.unit.stores import LARGE, as_user, layer_of, snapshot, users_folder
 from tests.unit.test_tree import trees
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def is_blob(store: Store, path: Path, body: bytes) -> bool:
     return path.samefile(store.blobs.path(Digest.of(body)))
 

@@ -20,11 +20,6 @@ from tests.unit.stores import LARGE, image_of, layer_of
 KEY = Digest.of(b"a key")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def later(store: Store, **options: bool) -> GcPlan:
     """Plan as if everything here were old."""
     return plan(store, now=time.time() + GRACE + 10, **options)

@@ -15,11 +15,6 @@ from reprobuild.store.store import Store
 ONE, TWO, THREE = (Digest.of(text) for text in (b"1", b"2", b"3"))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def test_a_missing_blob_is_named(store: Store) -> None:
     assert not store.blobs.has(ONE)
     for ask in (store.blobs.open, store.blobs.read, store.blobs.size):

@@ -6,7 +6,6 @@ import io
 import os
 import stat
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 KEY = Digest.of(b"a key")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 def leftovers(store: Store) -> list[str]:
