@@ -12,10 +12,12 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -239,12 +241,19 @@ def copying_target(folder: Path) -> Any:
     from reprobuild.digest import Digest
     from reprobuild.engine.protocol import Result
     from reprobuild.predict.target import Target
-    from reprobuild.store.checkouts import Checkout
+    from reprobuild.store.stack import Found
+
+    class Ground:
+        def look(self, path: str) -> Found:
+            return Found(path, stat.S_IFDIR if path == "/" else stat.S_IFREG | 0o755, "")
 
     class Copier:
         name = "host"
 
-        def run(self, checkout: Any, command: Any, **_: Any) -> Result:
+        def ground(self, layers: Any) -> Any:
+            return contextlib.nullcontext(Ground())
+
+        def run(self, ground: Any, command: Any, **_: Any) -> Result:
             source, destination = command.inputs["/in"], command.outputs["/out"]
             shutil.copyfile(source / "input.jsonl", destination / "output.jsonl")
             return Result(0, 0.0)
@@ -265,7 +274,8 @@ def copying_target(folder: Path) -> Any:
         workdir="/",
         predictors={"default": copy},
         store=folder / "store",
-        checkout=lambda: contextlib.nullcontext(Checkout(())),
+        layers=[],
         engine=lambda: Copier(),  # type: ignore[arg-type,return-value]
         scratch=scratch,
+        gateway=lambda _: types.SimpleNamespace(refused=(), unused=()),  # type: ignore[arg-type,return-value]
     )

@@ -6,6 +6,7 @@ Knows nothing of trees: the folders that a command should see inside are put int
 from __future__ import annotations
 
 import contextlib
+import stat
 import subprocess
 import tempfile
 import time
@@ -21,10 +22,14 @@ from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Res
 from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.key import run_id
 from reprobuild.predict.target import Target
-from reprobuild.store.checkouts import Checkout
+from reprobuild.store.stack import Found
 
 if TYPE_CHECKING:
+    from reprobuild.engine.protocol import Ground
     from reprobuild.gateway.gate import Gate
+    from reprobuild.tree import Layer
+
+WORKDIR = "/app"
 
 
 @dataclass
@@ -41,9 +46,13 @@ class HostEngine:
     def probe(self) -> Isolation:
         return Isolation("host", False, "it isolates nothing")
 
+    @contextlib.contextmanager
+    def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:
+        yield HostGround()
+
     def run(
         self,
-        checkout: Checkout,
+        ground: Ground,
         command: Command,
         *,
         gateway: Gateway | None = None,
@@ -81,6 +90,13 @@ class HostEngine:
         )
 
 
+class HostGround:
+    """A tree in which everything is there, as far as anyone asks: a program, or the folder to work in."""
+
+    def look(self, path: str) -> Found:
+        return Found(path, stat.S_IFDIR if path == WORKDIR else stat.S_IFREG | 0o755, "")
+
+
 @dataclass
 class HostGate:
     """A gateway that nothing reaches, and what it says that it refused."""
@@ -116,12 +132,12 @@ def make_target(folder: Path, engine: HostEngine, /, **predictors: Predictor) ->
         recipe="tutorial",
         input_hash=Digest.of(b"a derivation"),
         image_id=Digest.of(b"an image"),
-        run_id=run_id([layer], {"A": "b"}, "/app"),
+        run_id=run_id([layer], {"A": "b"}, WORKDIR),
         env={"A": "b"},
-        workdir="/app",
+        workdir=WORKDIR,
         predictors={"default": reverser(), **predictors},
         store=folder / "store",
-        checkout=lambda: contextlib.nullcontext(Checkout(())),
+        layers=[layer],
         engine=lambda: engine,
         scratch=scratch,
         gateway=lambda _: cast("Gate", engine.gate),

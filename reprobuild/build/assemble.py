@@ -199,8 +199,9 @@ class Assembler:
         with self._store.lock(f"make-{key.hex}"):
             if (recalled := recall_layer(self._store, key)) is not None:
                 return recalled
-            with self._store.transaction() as group, self._store.checkouts.lay_out(layers) as checkout:
-                entries = bytecode.compile_batch(batch, self._store, self._project.engine, checkout, group)
+            engine = self._project.engine
+            with self._store.transaction() as group, engine.ground(layers) as ground:
+                entries = bytecode.compile_batch(batch, self._store, engine, ground, group)
                 layer = Layer(entries)
                 remember_layer(group, key, "placement", layer)
             return layer

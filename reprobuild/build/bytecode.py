@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from reprobuild.build.place.python import Python, python_paths
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Command, Engine
+from reprobuild.engine.protocol import Command, Engine, Ground
 from reprobuild.errors import BuildFailedError
-from reprobuild.store.checkouts import Checkout
 from reprobuild.tree import NORMAL_TIME, Entry, Tree, TreeError, file
 
 if TYPE_CHECKING:
@@ -208,11 +207,11 @@ def _interpreter_files(tree: Tree, python: Python) -> dict[str, Digest]:
 
 
 def compile_batch(
-    batch: Batch, store: Store, engine: Engine, checkout: Checkout, group: Transaction
+    batch: Batch, store: Store, engine: Engine, ground: Ground, group: Transaction
 ) -> tuple[Entry, ...]:
     """Compile a batch with the Python of a laid-out tree; give the entries of the byte code files.
 
-    ``checkout``: any that has the batch's interpreter and its libraries. Bodies join the group.
+    ``ground``: any that has the batch's interpreter and its libraries. Bodies join the group.
     Sources that do not compile (templates, Python 2) have no entry. Raises BuildFailedError where
     the interpreter itself fails, and what the engine raises.
     """
@@ -234,7 +233,7 @@ def compile_batch(
             inputs={SOURCES: sources},
             outputs={RESULTS: results},
         )
-        result = engine.run(checkout, command)
+        result = engine.run(ground, command)
         if result.exit_code or result.timed_out:
             last = "\n".join(f"  {line}" for line in result.tail[-10:])
             raise BuildFailedError(

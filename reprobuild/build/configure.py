@@ -105,8 +105,8 @@ def install(
             inputs={POLICY: policy},
         )
         capture = StoreCapture(group)
-        with store.checkouts.lay_out([*below, difference(tree, given)]) as checkout:
-            result = engine.run(checkout, command, capture=capture, output=output)
+        with engine.ground([*below, difference(tree, given)]) as ground:
+            result = engine.run(ground, command, capture=capture, output=output)
     if result.exit_code:
         shown = "\n".join(f"  {line}" for line in result.tail[-SHOWN_LINES:])
         raise BuildFailedError(

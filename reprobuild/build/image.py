@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reprobuild.canonical import canonical_digest
@@ -15,7 +14,6 @@ from reprobuild.derivation.predictor_codec import predictors_from_json, predicto
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
-from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer
 from reprobuild.value import NOTHING, Value, replace
@@ -96,13 +94,6 @@ class Realised(Value):
 def read_layers(store: Store, realised: Realised) -> list[Layer]:
     """Give an image's layers, lowest first."""
     return [Layer.parse(store.blobs.read(layer.listing)) for layer in realised.layers]
-
-
-@contextmanager
-def checked_out(store: Store, realised: Realised) -> Iterator[Checkout]:
-    """Lay an image's tree out for engines, as long as the context lasts."""
-    with store.checkouts.lay_out([layer.listing for layer in realised.layers]) as checkout:
-        yield checkout
 
 
 def recall_image(store: Store, input_hash: Digest) -> Realised | None:

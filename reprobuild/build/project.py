@@ -57,7 +57,7 @@ class Project:
         from reprobuild.engine.sandbox import SandboxEngine
 
         scratch = Path(self.settings.scratch) if self.settings.scratch else self.store.root / "tmp"
-        return SandboxEngine(scratch, self.store.owner)
+        return SandboxEngine(scratch, self.store.owner, self.store.checkouts)
 
     def recipe_folder(self, name: str) -> Path:
         """Give the folder of a recipe. Raises UsageError for a name that there is not."""

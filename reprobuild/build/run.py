@@ -140,20 +140,21 @@ class RunSteps:
         """Run a command; give what it changed, whose bodies are in the group then, and its seconds."""
         step = derived.step
         assert isinstance(step, Run)
-        with self._store.checkouts.lay_out(below) as checkout, ExitStack() as stack:
+        engine = self._project.engine
+        with engine.ground(below) as ground, ExitStack() as stack:
             home = home_variable(world, tree, self._store.blobs.read)
             mounts = stack.enter_context(
                 mounted(derived, tree, world.dockerfile, self._written, self._store, self._folder)
             )
             command = run_command(step, world, home, mounts)
-            if problem := obstacle(checkout, command):
+            if problem := obstacle(ground, command):
                 raise BuildFailedError(
                     f"{self._name_of(step)}: {problem} in the tree before this step",
                     'put a step that brings it before this one, such as apt("bookworm", "dash")',
                 )
             capture = StoreCapture(group, authority=gate.certificate)
-            result = self._project.engine.run(
-                checkout,
+            result = engine.run(
+                ground,
                 command,
                 gateway=gate,
                 capture=capture,

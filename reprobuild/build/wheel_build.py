@@ -296,9 +296,10 @@ class _Workshop:
             outputs={OUT: out},
             timeout=TIME_LIMIT,
         )
-        with self._project.store.checkouts.lay_out(self._layers) as checkout:
-            result = self._project.engine.run(
-                checkout,
+        engine = self._project.engine
+        with engine.ground(self._layers) as ground:
+            result = engine.run(
+                ground,
                 command,
                 output=lambda line: self._project.tell(OutputLine(line.decode(errors="replace"))),
             )

@@ -30,7 +30,6 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
 
     The exit code is the command's own.
     """
-    from reprobuild.build.image import checked_out
     from reprobuild.engine.program import obstacle
     from reprobuild.engine.protocol import Command
     from reprobuild.gateway.gate import refusing
@@ -38,14 +37,14 @@ def command(session: Session, name: str, argv: tuple[str, ...], sets: tuple[str,
     with session.working() as project:
         realised = image_of(project, name, sets, trust=trust)
         engine = project.engine
-    with checked_out(project.store, realised) as checkout:
+    with engine.ground([layer.listing for layer in realised.layers]) as ground:
         # Raw streams for a pipe or a file; on a terminal, nothing that would steer it.
         drawn = sys.stdout.isatty()
         asked = Command(argv=argv, env=realised.env, workdir=realised.workdir, terminal=not drawn)
-        if problem := obstacle(checkout, asked):
+        if problem := obstacle(ground, asked):
             raise NoProgramError(f"{realised.tag}: {problem}", f"look around in it: reprobuild shell {name}")
         gate = refusing(project.store)
-        result = engine.run(checkout, asked, gateway=gate, output=_show if drawn else None)
+        result = engine.run(ground, asked, gateway=gate, output=_show if drawn else None)
     report_refused(gate, f"{realised.tag}: {argv[0]}", result.exit_code, session)
     return result.exit_code
 

@@ -30,7 +30,6 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
 
     With --at, in the tree that a step found: where one failed, its command can be tried by hand.
     """
-    from reprobuild.build.image import checked_out
     from reprobuild.cli.run import report_refused
     from reprobuild.engine.program import has_program, obstacle
     from reprobuild.engine.protocol import Command
@@ -40,7 +39,7 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
         engine = project.engine
         if at is None:
             realised = image_of(project, name, sets, trust=trust)
-            place = checked_out(project.store, realised)
+            place = engine.ground([layer.listing for layer in realised.layers])
             command = Command(argv=SHELL, env=realised.env, workdir=realised.workdir, terminal=True)
             what = realised.tag
         else:
@@ -55,19 +54,19 @@ def command(session: Session, name: str, at: str | None, sets: tuple[str, ...], 
 
                 derived = pin_below(project, name, options, at, trust=trust)
             before = before_step(project, derived, at)
-            place = project.store.checkouts.lay_out(before.layers)
+            place = engine.ground(before.layers)
             command = before.command(SHELL)
             what = f"{name} before {before.title}"
-    with place as checkout:
-        if has_program(checkout, BASH[0]):
+    with place as ground:
+        if has_program(ground, BASH[0]):
             command = replace(command, argv=BASH)
-        if at is not None and obstacle(checkout, command).startswith("there is no folder"):
+        if at is not None and obstacle(ground, command).startswith("there is no folder"):
             command = replace(command, workdir="/")  # a later step makes it
-        if problem := obstacle(checkout, command):
+        if problem := obstacle(ground, command):
             raise NoProgramError(f"{what}: {problem}", f"a later step may bring it: reprobuild show {name}")
         if not session.quiet:
             say(f"{what}: no network inside, changes are lost; exit leaves")
         gate = refusing(project.store)
-        ended = engine.run(checkout, command, gateway=gate)
+        ended = engine.run(ground, command, gateway=gate)
     report_refused(gate, f"{what}: the shell", ended.exit_code, session)
     return ended.exit_code

@@ -17,8 +17,8 @@ from reprobuild.engine.bubblewrap import Mounts
 from reprobuild.engine.exchange import readable_input
 from reprobuild.engine.launcher import Places
 from reprobuild.engine.protocol import ENVIRONMENT, Command, Gateway
-from reprobuild.engine.stack import find
 from reprobuild.engine.trust import OnTop, trust
+from reprobuild.store.stack import find
 from reprobuild.value import NOTHING
 
 _NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])

@@ -10,50 +10,47 @@ import os
 import stat
 
 from reprobuild.engine.protocol import ENVIRONMENT, Command
-from reprobuild.engine.stack import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reprobuild.store.checkouts import Checkout
+    from reprobuild.engine.protocol import Ground
 
 ELSEWHERE = ("/proc/", "/dev/", "/sys/", "/tmp/")
 """What a sandbox has and no tree shows."""
 
 
-def obstacle(checkout: Checkout, command: Command) -> str:
+def obstacle(ground: Ground, command: Command) -> str:
     """Say why a command cannot start on a tree, as ``there is no …``; ``""`` where nothing is known."""
-    if not checkout.lowers:
-        return ""  # the tree is somewhere else
-    if not _is_folder(checkout, command.workdir, command):
+    if not _is_folder(ground, command.workdir, command):
         return f"there is no folder {command.workdir} (workdir)"
     program = command.argv[0]
     if not program:
         return "there is no program ''"
     if "/" in program:
-        return _fault(checkout, os.path.join(command.workdir, program), command)
+        return _fault(ground, os.path.join(command.workdir, program), command)
     path = command.env.get("PATH", ENVIRONMENT["PATH"])
-    found = [_fault(checkout, f"{folder or '.'}/{program}", command) for folder in path.split(":")]
+    found = [_fault(ground, f"{folder or '.'}/{program}", command) for folder in path.split(":")]
     if "" in found:
         return ""
     return next((fault for fault in found if "executable" in fault), f"there is no program {program!r}")
 
 
-def has_program(checkout: Checkout, path: str) -> bool:
+def has_program(ground: Ground, path: str) -> bool:
     """Tell whether a tree has a program at an absolute path."""
-    return not _fault(checkout, path, Command(argv=(path,)))
+    return not _fault(ground, path, Command(argv=(path,)))
 
 
-def _is_folder(checkout: Checkout, path: str, command: Command) -> bool:
+def _is_folder(ground: Ground, path: str, command: Command) -> bool:
     if _is_elsewhere(path, command):
         return True
-    found = find(checkout.lowers, path)
+    found = ground.look(path)
     return found is not None and found.mode is not None and stat.S_ISDIR(found.mode)
 
 
-def _fault(checkout: Checkout, path: str, command: Command) -> str:
+def _fault(ground: Ground, path: str, command: Command) -> str:
     if _is_elsewhere(path, command):
         return ""
-    found = find(checkout.lowers, path)
+    found = ground.look(path)
     mode = None if found is None else found.mode
     if mode is None:
         return f"there is no {path}"

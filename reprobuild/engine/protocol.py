@@ -6,6 +6,7 @@ Knows nothing of recipes, steps or predictors, nor of how any engine isolates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -17,7 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from reprobuild.store.checkouts import Checkout
+    from reprobuild.digest import Digest
+    from reprobuild.store.stack import Found
+    from reprobuild.tree import Layer
 
 ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/root",
@@ -139,6 +142,13 @@ class Isolation(Value):
     """What to do about it."""
 
 
+class Ground(Protocol):
+    """A tree that an engine has ready for commands: a folder of this machine, or an image in a daemon."""
+
+    def look(self, path: str) -> Found | None:
+        """Follow a path to where it leads, links inside the tree; None for a loop, and below a file."""
+
+
 class Engine(Protocol):
     """Runs commands on trees, with no other network than a gateway."""
 
@@ -147,9 +157,17 @@ class Engine(Protocol):
     def probe(self) -> Isolation:
         """Tell whether this engine works here, by trying; never raises."""
 
+    def ground(self, layers: Sequence[Layer | Digest]) -> AbstractContextManager[Ground]:
+        """Make the tree of a stack of layers ready, lowest first, and keep it for a ``with`` block.
+
+        A layer may be given by the digest of its listing: then it is read only if it is needed. Raises
+        MissingBlobError or CheckFailedError, naming the blob, where bytes of the store are missing or
+        damaged, OutsideError where the disk refuses, and EngineError.
+        """
+
     def run(
         self,
-        checkout: Checkout,
+        ground: Ground,
         command: Command,
         *,
         gateway: Gateway | None = None,
@@ -157,10 +175,10 @@ class Engine(Protocol):
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
     ) -> Result:
-        """Run a command on a laid-out tree; give what it did to ``capture`` when it has ended.
+        """Run a command on a tree; give what it did to ``capture`` when it has ended.
 
-        ``gateway``: what answers on the network inside, closed here; None: nothing does. ``output`` gets
-        each line as it comes (with its line end). A command that fails is a Result, not an error. Raises
-        EngineError where the sandbox itself cannot be made, and KeyboardInterrupt after everything
-        inside has ended.
+        ``ground``: of this engine's own making. ``gateway``: what answers on the network inside, closed
+        here; None: nothing does. ``output`` gets each line as it comes (with its line end). A command
+        that fails is a Result, not an error. Raises EngineError where the sandbox itself cannot be
+        made, and KeyboardInterrupt after everything inside has ended.
         """

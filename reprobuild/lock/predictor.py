@@ -134,7 +134,7 @@ def _target(
         workdir=world.workdir,
         predictors={name: predictor},
         store=store.root,
-        checkout=lambda: store.checkouts.lay_out(layers),
+        layers=layers,
         engine=lambda: project.engine,
         scratch=store.scratch,
         gateway=gateway,

@@ -105,14 +105,14 @@ def run_batch(
             memory=limits.memory,
         )
         engine = target.engine()
-        with target.checkout() as checkout:
-            if problem := obstacle(checkout, command):
+        with engine.ground(target.layers) as ground:
+            if problem := obstacle(ground, command):
                 raise PredictionFailedError(
                     f"the predictor {shown} cannot start: {problem} in its image",
                     f"add what it needs to its recipe: reprobuild show {shown.partition('/')[0]}",
                 )
             gate = target.gateway(predictor)
-            result = engine.run(checkout, command, gateway=gate, output=lambda line: tell(_line_told(line)))
+            result = engine.run(ground, command, gateway=gate, output=lambda line: tell(_line_told(line)))
         _check_result(shown, predictor, result, limits, gate)
         try:
             _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)

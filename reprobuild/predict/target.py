@@ -5,7 +5,7 @@ Knows nothing of recipes, locks and how images are built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +15,19 @@ from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Engine
 from reprobuild.errors import UsageError
 from reprobuild.predict.key import run_id
-from reprobuild.store.checkouts import Checkout
 from reprobuild.value import Value
 
 if TYPE_CHECKING:
     from reprobuild.build.image import Realised
     from reprobuild.build.project import Project
     from reprobuild.gateway.gate import Gate
+    from reprobuild.tree import Layer
 
 DEFAULT = "default"
 
 
 class Target(Value, kw_only=True):
-    """An image to predict with; ``checkout`` and ``engine`` are called only to compute something."""
+    """An image to predict with; ``engine`` is called only to compute something."""
 
     recipe: str
     """The recipe's name, for people."""
@@ -40,8 +40,8 @@ class Target(Value, kw_only=True):
     predictors: Mapping[str, Predictor]
     store: Path
     """The store's root."""
-    checkout: Callable[[], AbstractContextManager[Checkout]]
-    """Lays the image out, and holds it against ``gc`` meanwhile."""
+    layers: Sequence[Layer | Digest]
+    """Of the image, lowest first: themselves, or the digests of their listings."""
     engine: Callable[[], Engine]
     scratch: Callable[[str], AbstractContextManager[Path]]
     """Makes a private folder, by a prefix for its name, and removes it at the end."""
@@ -62,8 +62,6 @@ class Target(Value, kw_only=True):
 
 def make_target(project: Project, realised: Realised) -> Target:
     """Give what a realised image predicts with; the engine is asked for when something must be computed."""
-    from reprobuild.build.image import checked_out
-
     store = project.store
 
     def gateway(predictor: Predictor) -> Gate:
@@ -86,7 +84,7 @@ def make_target(project: Project, realised: Realised) -> Target:
         workdir=realised.workdir,
         predictors=realised.predictors,
         store=store.root,
-        checkout=lambda: checked_out(store, realised),
+        layers=[layer.listing for layer in realised.layers],
         engine=lambda: project.engine,
         scratch=store.scratch,
         gateway=gateway,

@@ -25,6 +25,7 @@ from reprobuild.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from reprobuild.store.stack import Found
     from reprobuild.store.store import Store
 
 MOST_FOLDERS = 12
@@ -43,6 +44,12 @@ class Checkout(Value):
 
     lowers: tuple[Path, ...]
     """Topmost first."""
+
+    def look(self, path: str) -> Found | None:
+        """Follow a path of the tree to where it leads: as ``stack.find`` does."""
+        from reprobuild.store.stack import find
+
+        return find(self.lowers, path)
 
 
 class Element(Value):

@@ -52,6 +52,8 @@ CHANGES = (
 class Scripted:
     """An engine whose every command leaves CHANGES."""
 
+    ground: Any
+    """Lays trees out, as the sandbox has them."""
     name: str = "scripted"
 
     def probe(self) -> Isolation:
@@ -76,7 +78,7 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "recipe" / "weights.bin").write_bytes(WEIGHTS)
     (tmp_path / "recipe" / "tool.tar").write_bytes(ARCHIVE)
     made = Project(settings.load({}, {}, str(tmp_path)), platform="linux/amd64")
-    made.__dict__["engine"] = Scripted()
+    made.__dict__["engine"] = Scripted(made.store.checkouts.lay_out)
     return made
 
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,11 +12,11 @@ import pytest
 
 from reprobuild.build import bytecode
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Ground, Isolation, Result
 from reprobuild.errors import BuildFailedError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
-from reprobuild.tree import NORMAL_TIME, Entry, Tree, file, link, overlay
+from reprobuild.tree import NORMAL_TIME, Entry, Layer, Tree, file, link, overlay
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = f"usr/lib/python{VERSION}"
@@ -34,9 +35,13 @@ class OwnPython:
     def probe(self) -> Isolation:
         return Isolation(self.name, True)
 
+    @contextlib.contextmanager
+    def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:
+        yield Checkout(())
+
     def run(
         self,
-        checkout: Checkout,
+        ground: Ground,
         command: Command,
         *,
         gateway: Gateway | None = None,

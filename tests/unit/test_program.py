@@ -71,10 +71,6 @@ def test_the_path_of_the_command_counts(checkout: Checkout) -> None:
     assert obstacle(checkout, Command(("run.py",), env={"PATH": "/app"})) == "/app/run.py is not executable"
 
 
-def test_nothing_is_known_of_a_tree_that_is_elsewhere() -> None:
-    assert obstacle(Checkout(()), Command(("nonsense",), workdir="/none")) == ""
-
-
 def test_has_program(checkout: Checkout) -> None:
     assert has_program(checkout, "/bin/sh")
     assert not has_program(checkout, "/bin/bash")
