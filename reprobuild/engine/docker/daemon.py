@@ -93,8 +93,10 @@ def _is_socket(path: str) -> bool:
 
 def _connect(endpoint: Endpoint) -> Daemon:
     # Imported here: half of what the SDK loads is slow, and most calls need no daemon.
-    import docker
     import requests
+    from docker.errors import DockerException
+
+    from reprobuild.engine.docker.client import Client
 
     tunnel = None
     host = endpoint.host
@@ -108,9 +110,9 @@ def _connect(endpoint: Endpoint) -> Daemon:
         if host.startswith("unix://"):
             _knock(host.removeprefix("unix://"))
         tls = _tls(endpoint) if endpoint.certificates else False
-        client = docker.APIClient(host, version="auto", timeout=ANSWER_SECONDS, tls=tls)
+        client = Client(host, version="auto", timeout=ANSWER_SECONDS, tls=tls)
         daemon = Daemon(client, endpoint.host, tunnel)
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+    except (DockerException, requests.RequestException, OSError, ValueError) as error:
         said = tunnel.said() if tunnel is not None else ""
         if tunnel is not None:
             tunnel.close()
