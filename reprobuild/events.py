@@ -35,28 +35,28 @@ class FetchFinished(Value):
 
 
 class PushStarted(Value):
-    """A blob begins to go to a registry."""
+    """A blob begins to go to a registry, or an image to a daemon."""
 
     name: str
-    """What a person calls it: ``layer 2``."""
+    """What a person calls it: ``layer 2``, ``reprobuild/tutorial:1.0-fbec5211b245``."""
     size: int
 
 
 class PushProgressed(Value):
-    """More bytes of a blob have gone out."""
+    """More bytes have gone out."""
 
     name: str
     sent: int
-    """Bytes so far that the registry has, or is being sent; fewer than before where it lost some."""
+    """Bytes so far that are there, or on the way; fewer than before where a registry lost some."""
 
 
 class PushFinished(Value):
-    """A registry has a blob."""
+    """A registry has a blob, a daemon an image."""
 
     name: str
     size: int
     sent: int
-    """Bytes that travelled for it now: 0 where the registry had it."""
+    """Bytes that travelled for it now: 0 where it was there."""
 
 
 class StepStarted(Value):

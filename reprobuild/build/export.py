@@ -5,6 +5,7 @@ Knows nothing of the formats, which are ``oci.export``'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,15 @@ def oci_image(store: Store, realised: Realised) -> Image:
     return Image(store.blobs.read(realised.image_id), references, annotations)
 
 
+def layer_reader(store: Store) -> Callable[[LayerReference], Layer]:
+    """Give the function by which exports get the layers of an image."""
+
+    def read_layer(reference: LayerReference) -> Layer:
+        return Layer.parse(store.blobs.read(reference.layer_digest))
+
+    return read_layer
+
+
 def export(store: Store, realised: Realised, path: Path, form: Format) -> bool:
     """Write an image to a path, whole or not at all; tell whether it had to be written.
 
@@ -38,10 +48,7 @@ def export(store: Store, realised: Realised, path: Path, form: Format) -> bool:
     from reprobuild.images.export import export_archive, export_layout
 
     image = oci_image(store, realised)
-
-    def read_layer(reference: LayerReference) -> Layer:
-        return Layer.parse(store.blobs.read(reference.layer_digest))
-
+    read_layer = layer_reader(store)
     if not path.parent.is_dir():
         raise OutsideError(f"{path.parent} is no folder", f"mkdir -p {path.parent}")
     if form == "oci-dir":

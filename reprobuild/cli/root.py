@@ -32,12 +32,13 @@ VERBS = {
     "audit": "check what is kept against its names, pins and outputs",
     "export": "write an image as an OCI layout or a docker archive, or all that it pins",
     "import": "take files into the store by digest, for pins whose servers are gone",
+    "load": "put an image into the container daemon: Docker's or Podman's",
     "gc": "give space back",
     "doctor": "what this machine offers, what is missing, the command that mends it",
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "publish", "pull", "load", "diff", "cache")
+LATER = ("init", "publish", "pull", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"import": "import_", "list": "list_"}

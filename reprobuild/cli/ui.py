@@ -52,6 +52,8 @@ def line_of(event: events.Event) -> str:
     match event:
         case events.FetchFinished(name, size):
             return visible(f"fetched {name} ({size_text(size)})")
+        case events.PushFinished(name, size, sent):
+            return visible(f"sent {name} ({size_text(size)})") if sent else ""
         case events.StepFinished(recipe, index, count, title, status, seconds):
             took = f" in {seconds_text(seconds)}" if status != "reused" else ""
             return visible(f"{recipe} [{index}/{count}] {title}: {status}{took}")
@@ -224,6 +226,13 @@ class LiveScreen:
                         self._end(progress, "fetch " + name)
             case events.FetchFinished(name, _):
                 self._end(progress, "fetch " + name)
+            case events.PushStarted(name, size):
+                self._start(progress, "send " + name, f"send {name}", total=size, unit="bytes")
+            case events.PushProgressed(name, sent):
+                if (task := self._tasks.get("send " + name)) is not None:
+                    progress.update(task, completed=sent)
+            case events.PushFinished(name):
+                self._end(progress, "send " + name)
             case events.StepStarted(recipe, index, count, title):
                 self._start(progress, f"{recipe} {index}", f"{recipe} [{index}/{count}] {title}", total=None)
             case events.StepFinished(recipe, index):

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,17 +49,32 @@ ReadLayer = Callable[[LayerReference], Layer]
 def write_archive(
     image: Image, read_layer: ReadLayer, open_blob: OpenBlob, out: Sink, *, tag: str, docker: bool
 ) -> int:
-    """Stream an image as one tar archive; give its size in bytes.
+    """Stream an image as one tar archive; give its size in bytes. Arguments and errors: ``archive_of``."""
+    size, chunks = archive_of(image, read_layer, open_blob, tag=tag, docker=docker)
+    for chunk in chunks:
+        out.write(chunk)
+    return size
+
+
+def archive_of(
+    image: Image,
+    read_layer: ReadLayer,
+    open_blob: OpenBlob,
+    *,
+    tag: str,
+    docker: bool,
+    without: Collection[Digest] = (),
+) -> tuple[int, Iterator[bytes]]:
+    """Give the size in bytes of an image as one tar archive, and the archive, made as it is read.
 
     ``tag``: what it is called where it is loaded (``namespace/name:version-hash``); ``docker``: with what
-    ``docker load`` reads, beside the OCI layout. Raises CheckFailedError where a layer in the store is
-    not the image's, UsageError for a tag that container engines do not take.
+    ``docker load`` reads, beside the OCI layout; ``without``: layers whose files are left out, by their
+    ``diff_id``. Raises UsageError for a tag that container engines do not take; the archive raises
+    CheckFailedError where a layer in the store is not the image's.
     """
-    size = 0
-    for chunk in _archive(_files(image, read_layer, open_blob, tag, docker)):
-        out.write(chunk)
-        size += len(chunk)
-    return size
+    left_out = {_blob(diff_id) for diff_id in without}
+    files = [file for file in _files(image, read_layer, open_blob, tag, docker) if file.name not in left_out]
+    return _archive_size(files), _archive(files)
 
 
 def export_archive(

@@ -11,7 +11,7 @@ import pytest
 
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, OutsideError, UsageError
-from reprobuild.images.export import export_archive, export_layout, full_name, write_archive
+from reprobuild.images.export import archive_of, export_archive, export_layout, full_name, write_archive
 from tests.golden import assert_golden
 from tests.images import Sample, sample_image
 
@@ -72,6 +72,19 @@ def test_the_layout_is_what_the_specification_asks_for(sample: Sample) -> None:
         assert (str(Digest.of(data)), len(data)) == (descriptor["digest"], descriptor["size"])
     assert described["config"]["digest"] == str(sample.image.image_id)
     assert len(files) == 2 + 2 + 3
+
+
+def test_layers_can_be_left_out_of_an_archive(sample: Sample) -> None:
+    lowest = sample.image.layers[0].diff_id
+    size, chunks = archive_of(
+        sample.image, sample.read_layer, sample.open_blob, tag=TAG, docker=True, without={lowest}
+    )
+    data = b"".join(chunks)
+    assert len(data) == size
+    whole = contents(archive(sample, True))
+    assert contents(data) == {
+        name: body for name, body in whole.items() if name != f"blobs/sha256/{lowest.hex}"
+    }
 
 
 def test_the_docker_archive_has_one_file_more(sample: Sample) -> None:
