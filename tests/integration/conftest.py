@@ -1,4 +1,4 @@
-"""What tests with sandboxes share."""
+"""Fixtures of tests with sandboxes, servers and stand-ins for the world."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.apt_machine import archive, debian, machine, mirror
 from tests.misbehaving import Misbehaving
 from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
 from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
 from tests.upstreams import Upstreams, upstreams
+
+__all__ = ["archive", "debian", "machine", "mirror"]
+"""Fixtures of tests with Debian packages."""
 
 
 @pytest.fixture(scope="session")

@@ -16,16 +16,13 @@ from reprobuild.lock import wheels as lock_wheels
 from reprobuild.lock.resolver import Context
 from reprobuild.settings import load
 from reprobuild.tree import Tree
+from tests.apt_machine import Machine, names
 from tests.archives import body_of
 from tests.base_images import BaseImage, layer, write_docker_archive, write_layout
 from tests.base_scene import make_scene
 from tests.debian import control_text
-from tests.integration.test_apt import Machine, archive, debian, machine, mirror, names
 from tests.projects import Project, require_sandbox
 from tests.wheels import Index, simple_index, wheel
-
-__all__ = ["archive", "debian", "machine", "mirror"]
-"""Fixtures of the tests of ``apt``."""
 
 INSTALLED = "\n".join(
     control_text(name, version, status="install ok installed", provides=provides)
