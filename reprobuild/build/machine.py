@@ -50,7 +50,8 @@ def examine(project: Project) -> list[Finding]:
         lambda: _sandbox(project),
         _uv,
         lambda: _program("git", "git --version", "executable bits are taken from the file system instead"),
-        lambda: _program("docker", "docker --version", "not needed: the embedded engine takes its place"),
+        _daemon,
+        _podman,
         lambda: _program("diffoscope", "", "not needed: realize --check says less of how files differ"),
         _pytest,
     )
@@ -130,6 +131,37 @@ def _program(name: str, command: str, without: str) -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(name, "ok", f"{path} does not answer ({error}); {without}")
     return Finding(name, "ok", (ended.stdout.strip().splitlines() or [path])[0])
+
+
+def _daemon() -> Finding:
+    """Look for the container daemon that ``--engine docker`` and ``load`` would talk to."""
+    from reprobuild.engine.docker.context import chosen
+    from reprobuild.engine.docker.daemon import connect
+
+    is_chosen = True
+    try:
+        endpoint = chosen(os.environ)
+        is_chosen = endpoint is not None
+        with connect(os.environ) as daemon:
+            origin = f" (of {endpoint.origin})" if endpoint is not None else ""
+            return Finding("docker", "ok", f"{daemon.name}{origin}, for {daemon.platform}")
+    except ReprobuildError as error:
+        without = "not needed, but by load and --engine docker"
+        # Somebody who names a daemon wants it; without one the embedded engine takes its place.
+        return Finding("docker", "warn" if is_chosen else "ok", f"{error.message}; {without}", error.hint)
+
+
+def _podman() -> Finding:
+    from reprobuild.engine.docker.context import usual
+
+    found = _program("podman", "podman --version", "not needed")
+    if shutil.which("podman") is None:
+        return found
+    open_at = [path for path in usual(os.environ) if "podman" in path and os.path.exists(path)]
+    if open_at:
+        return Finding("podman", found.status, f"{found.what}; its socket is {open_at[0]}")
+    mend = "to use it as a daemon: systemctl --user start podman.socket"
+    return Finding("podman", found.status, f"{found.what}; its socket is not open", mend)
 
 
 def _pytest() -> Finding:
