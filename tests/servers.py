@@ -37,16 +37,19 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def docker_registry(folder: Path, *, certificate: Path | None = None, user: str = "") -> Iterator[str]:
+def docker_registry(
+    folder: Path, *, certificate: Path | None = None, user: str = "", auth: str = ""
+) -> Iterator[str]:
     """Run a registry (Docker's own, ``distribution``); give its address, ``127.0.0.1:port``.
 
-    ``certificate``: a PEM file with its key, for TLS; ``user``: who alone may use it, with REGISTRY_PASSWORD.
+    ``certificate``: a PEM file with its key, for TLS; ``user``: who alone may use it, with REGISTRY_PASSWORD;
+    ``auth``: what its settings say of another way to know who asks (``tests/sites/jwt.py``).
     """
     binary = program("docker-registry")
     address = f"127.0.0.1:{free_port()}"
     settings = folder / "registry.yml"
     tls = f", tls: {{certificate: {certificate}, key: {certificate}}}" if certificate else ""
-    access = ""
+    access = auth
     if user:
         (folder / "users").write_text(f"{user}:{REGISTRY_PASSWORD_HASH}\n")
         access = f"auth: {{htpasswd: {{realm: models, path: {folder}/users}}}}\n"

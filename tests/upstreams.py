@@ -13,7 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -64,9 +64,13 @@ class Answer:
     body: bytes | Iterable[bytes] = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_cut: bool = False
+    """The connection ends without an answer."""
 
 
 Site = Callable[[Request], Answer]
+"""One with a method ``begin(request)`` hears of a request before its body comes, and may say how much of it
+is read before the connection is cut, or answer right away."""
 
 
 def page(text: str, status: int = 200, **headers: str) -> Answer:
@@ -290,26 +294,43 @@ class _Handler(BaseHTTPRequestHandler):
                 self.request.close()
 
     def do_GET(self) -> None:
-        self._send(self.server.net.answer(self._read()))
+        head = self._read_head()
+        begin = getattr(self.server.net.sites.get(head.host), "begin", None)
+        early = begin(head) if begin is not None else None
+        if isinstance(early, Answer):
+            self.server.net.log.append(head)
+            self.close_connection = True
+            self._send(early)
+            return
+        answer = self.server.net.answer(replace(head, body=self._read_body(head, early)))
+        if early is not None or answer.is_cut:
+            self.close_connection = True
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self._send(answer)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
 
-    def _read(self) -> Request:
+    def _read_head(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            body = b""
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            while self.rfile.readline().strip():
-                pass
-        else:
-            body = self.rfile.read(int(headers.get("content-length", 0)))
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        return Request(self.server.scheme, self.command, host.lower(), self.path, headers, body)
+        return Request(self.server.scheme, self.command, host.lower(), self.path, headers)
+
+    def _read_body(self, head: Request, most: int | None) -> bytes:
+        if "chunked" not in head.headers.get("transfer-encoding", "").lower():
+            length = int(head.headers.get("content-length", 0))
+            return self.rfile.read(length if most is None else min(length, most))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return body
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)

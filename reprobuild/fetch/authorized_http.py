@@ -126,7 +126,7 @@ class AuthorizedHttp:
             pieces = body() if body is not None else None
             with self._http.exchange(method, url, fields, pieces, silence=silence) as response:
                 if response.status != 401 or not here:
-                    if response.status >= 400:
+                    if response.status >= 300 and response.status not in REDIRECTS:
                         raise self._refusal(response, about, method=method, led_elsewhere=not here)
                     yield response
                     return
@@ -157,6 +157,7 @@ class AuthorizedHttp:
             method=method,
             has_credentials=has_credentials,
             is_too_little=too_little and has_credentials,
+            is_kept_back=self._access.keeps_back(url),
             led_elsewhere=led_elsewhere,
         )
 

@@ -1,7 +1,7 @@
 """HTTP: one pool of connections, with redirects, credentials, proxies and trust in one place.
 
-With ``connections`` the only file that imports urllib3. Knows nothing of stores, digests or what the
-bytes are for.
+With ``connections`` and ``unreachable`` the only file that imports urllib3. Knows nothing of stores,
+digests or what the bytes are for.
 
 Bodies come as the server holds them (``Accept-Encoding: identity``, nothing decoded). Redirects are
 followed here, at most ``MOST_REDIRECTS``, never from https to http. Credentials (of the address, or
@@ -10,27 +10,17 @@ of ``netrc`` by host) go to the origin that was asked for, and to no other.
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError, LocationValueError
 
 from reprobuild.errors import UpstreamError, UsageError
 from reprobuild.fetch.connections import make_manager
@@ -38,6 +28,9 @@ from reprobuild.fetch.credentials import basic, basic_of, is_loopback, read_netr
 from reprobuild.fetch.credentials import plain as plain
 from reprobuild.fetch.credentials import without_query as without_query
 from reprobuild.fetch.reach import Reach
+from reprobuild.fetch.unreachable import UnreachableError as UnreachableError
+from reprobuild.fetch.unreachable import is_network_cut as is_network_cut
+from reprobuild.fetch.unreachable import unreachable
 
 if TYPE_CHECKING:
     from reprobuild.settings import Settings
@@ -63,19 +56,6 @@ Body = BinaryIO | Iterable[bytes] | None
 """What a request carries: a file, or pieces."""
 PRIVATE = frozenset({"authorization", "cookie"})
 """Fields that no redirect takes to another origin."""
-
-
-class UnreachableError(UpstreamError):
-    """A server could not be asked, or stopped answering in the middle."""
-
-    def __init__(
-        self, message: str, hint: str = "", *, network_is_cut: bool = False, final: bool = False
-    ) -> None:
-        super().__init__(message, hint)
-        self.network_is_cut = network_is_cut
-        """This machine has no way out at all: asking again makes no sense, nor does asking another."""
-        self.final = final
-        """Asking the same address again makes no sense."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +85,7 @@ class Response:
         try:
             return self.raw.read(size, decode_content=False)
         except (HTTPError, OSError, ValueError) as error:
-            raise _unreachable(self.url, error) from None
+            raise unreachable(self.url, error) from None
 
     def stop(self) -> None:
         """Make a ``read`` in another thread end; the connection is of no use afterwards."""
@@ -249,14 +229,17 @@ class Http:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
+                # The time to connect is also the time that a piece of the body may take to go out.
+                timeout=urllib3.Timeout(
+                    connect=CONNECT_SECONDS if silence <= READ_SECONDS else READ_SECONDS, read=silence
+                ),
             )
         except LocationValueError as error:
             raise UnreachableError(f"{without_query(url)}: {error}", final=True) from None
         except UpstreamError as error:
             raise type(error)(f"{without_query(url)}: {error.message}", error.hint) from None
         except (HTTPError, OSError, UnicodeError) as error:
-            raise _unreachable(without_query(url), error) from None
+            raise unreachable(without_query(url), error) from None
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         scheme, host, port = _origin(url)
@@ -283,18 +266,6 @@ class Http:
         if found is None or (parts.scheme != "https" and not is_loopback(host)):
             return origin, ""
         return origin, basic_of(found[0], found[1])
-
-
-def is_network_cut(routes: str = "/proc/net/route", routes6: str = "/proc/net/ipv6_route") -> bool:
-    """Whether this machine has no route but to itself (Linux; elsewhere False)."""
-    try:
-        lines = Path(routes).read_text().splitlines()[1:]
-        six = Path(routes6).read_text().splitlines() if os.path.exists(routes6) else []
-    except OSError:
-        return False
-    interfaces = {line.split()[0] for line in lines if line.strip()}
-    interfaces.update(line.split()[-1] for line in six if line.strip())
-    return interfaces <= {"lo"}
 
 
 def follow(url: str, location: str, first: str) -> str:
@@ -376,48 +347,6 @@ def _trust(environment: Mapping[str, str]) -> ssl.SSLContext:
             context.load_verify_locations(cafile=bundle)
             break
     return context
-
-
-def _unreachable(url: str, error: Exception) -> UnreachableError:
-    """Say what a library's exception means in a sentence."""
-    host = urlsplit(url).netloc
-    cause: BaseException = error
-    while inner := _inner(cause):
-        cause = inner
-    if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
-        verification = isinstance(cause, ssl.SSLCertVerificationError)
-        if getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
-            return UnreachableError(
-                f"{url}: no secure connection: {host} does not speak TLS there", final=True
-            )
-        return UnreachableError(
-            f"{url}: no secure connection: {getattr(cause, 'verify_message', '') or cause}",
-            "SSL_CERT_FILE names the authorities to trust" if verification else "",
-            final=verification,
-        )
-    unresolved = isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror)
-    no_way = isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
-    cut = (unresolved or no_way) and is_network_cut()
-    if unresolved:
-        known_not_to_exist = getattr(cause, "errno", None) == socket.EAI_NONAME
-        return UnreachableError(
-            f"{url}: no address is known for {host}", network_is_cut=cut, final=known_not_to_exist
-        )
-    if isinstance(error, ConnectTimeoutError | NewConnectionError):
-        return UnreachableError(f"{url}: no connection to {host}: {_words(cause)}", network_is_cut=cut)
-    return UnreachableError(f"{url}: {_words(cause)}", network_is_cut=cut)
-
-
-def _inner(error: BaseException) -> BaseException | None:
-    """Give the exception that urllib3 wrapped in another."""
-    candidates = (error.__cause__, getattr(error, "reason", None), *error.args)
-    return next((one for one in candidates if isinstance(one, BaseException)), None)
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _let_go(raw: urllib3.BaseHTTPResponse) -> None:

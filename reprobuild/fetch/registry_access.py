@@ -13,7 +13,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -60,7 +60,7 @@ class RegistryAccess:
         self._given = given
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str, bool], _Proof] = {}
-        self._more: dict[tuple[str, str], set[str]] = {}
+        self._more: dict[tuple[str, str], frozenset[str]] = {}
 
     def over(self, http: Http) -> AuthorizedHttp:
         """Give what asks registries over connections that are there."""
@@ -68,13 +68,14 @@ class RegistryAccess:
 
         return AuthorizedHttp(http, self)
 
-    def want(self, url: str, scope: str) -> None:
-        """Let the next token for pushing to a repository be good for more: ``repository:x/y:pull``."""
+    def want(self, url: str, scopes: Set[str]) -> None:
+        """Let tokens for pushing to a repository be good for more: ``repository:x/y:pull``."""
         with self._lock:
-            more = self._more.setdefault(server_and_repository(url), set())
-            if scope not in more:
-                more.add(scope)
-                self._forget_token(url)
+            place = server_and_repository(url)
+            if scopes != self._more.get(place, frozenset()):
+                self._more[place] = frozenset(scopes)
+                if not self._is_password(self._known.get((*place, True))):
+                    self._known.pop((*place, True), None)
 
     def known(self, http: Http, url: str, *, writes: bool = False) -> str:
         """Give what ``Authorization`` should say at an address as far as that is known, or ``""``.
@@ -108,13 +109,18 @@ class RegistryAccess:
         """Whether anything is kept for the registry of an address."""
         return self._find(url) is not None
 
+    def keeps_back(self, url: str) -> bool:
+        """Whether something is kept for the registry of an address that is not sent to one without TLS."""
+        return not _is_safe(url) and self._kept(url) is not None
+
     def name(self, url: str) -> str:
         """Give what people call the server of an address."""
         return self._names.get(_base(url), urlsplit(url).netloc)
 
     def _find(self, url: str) -> Credentials | None:
-        if not _is_safe(url):
-            return None
+        return self._kept(url) if _is_safe(url) else None
+
+    def _kept(self, url: str) -> Credentials | None:
         if self._given is not None and _base(url) in self._names:
             return self._given
         return self._credentials.find(self.name(url))
@@ -125,14 +131,12 @@ class RegistryAccess:
         writing = self._known.get((base, repository, True))
         reading = self._known.get((base, repository, False))
         if writes:
-            is_password = reading is not None and reading.value.startswith("Basic ")
-            return writing or (reading if is_password else None)
+            return writing or (reading if self._is_password(reading) else None)
         return reading or writing
 
-    def _forget_token(self, url: str) -> None:
-        found = self._known.get((*server_and_repository(url), True))
-        if found is not None and not found.value.startswith("Basic "):
-            del self._known[*server_and_repository(url), True]
+    @staticmethod
+    def _is_password(proof: _Proof | None) -> bool:
+        return proof is not None and proof.value.startswith("Basic ")
 
     def _answer(self, http: Http, url: str, challenges: Sequence[Challenge], writes: bool) -> _Proof | None:
         for challenge in challenges:

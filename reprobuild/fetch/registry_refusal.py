@@ -37,12 +37,14 @@ def refuse(
     method: str = "GET",
     has_credentials: bool = False,
     is_too_little: bool = False,
+    is_kept_back: bool = False,
     led_elsewhere: bool = False,
 ) -> RegistryError:
     """Make an error of a refusal.
 
     ``name``: what people call the registry; ``what``: the repository that was asked about; ``is_too_little``:
-    whether the registry knows who asks, and that one may not; ``led_elsewhere``: whether another host
+    whether the registry knows who asks, and that one may not; ``is_kept_back``: whether there is a password
+    that is not sent, since the registry does without TLS; ``led_elsewhere``: whether another host
     answers, to which the registry led.
     """
     plain = refusal(response, response.url)
@@ -53,19 +55,32 @@ def refuse(
         message, hint = f"{name} led to {response.url}, which answers {status}", ""
     else:
         reasons = _PUSH_REASONS if writes else _PULL_REASONS
-        reason = reasons.get(status) or _REASONS.get(status) or response.raw.reason or ""
-        if status == 401 and is_too_little:
+        reason = _CODES.get(code) or reasons.get(status) or _REASONS.get(status) or response.raw.reason or ""
+        if status == 401 and is_kept_back:
+            reason = "it wants to know who asks, and no password is sent to a server without TLS"
+        elif status == 401 and is_too_little:
             reason = "whoever is logged in may not " + ("push there" if writes else "have it")
         elif status == 401 and has_credentials:
             reason = "it does not take the user name and password that are kept for it"
         message = f"{name} answers {status} for {what}: {reason}".rstrip(": ")
-        hint = ((_PUSH_HINTS if writes else _PULL_HINTS).get(status) or "").replace("{name}", name)
+        hint = (_PUSH_HINTS if writes else _PULL_HINTS).get(status) or ""
+        if is_kept_back:
+            hint = "let the registry speak https"
+        elif code in _UPLOAD_CODES:
+            hint = "behind a load balancer its servers have to share what they know of uploads (http.secret)"
+        hint = hint.replace("{name}", name)
     message += f": {said}" if said else ""
     if status == 429 and plain.delay:
         message += f" (again in {plain.delay:.0f} s)"
     return RegistryError(message, hint, status=status, delay=plain.delay, code=code)
 
 
+_UPLOAD_CODES = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+_CODES = {
+    **dict.fromkeys(_UPLOAD_CODES, "it does not know the upload any more"),
+    "DIGEST_INVALID": "it got other bytes than their digest says",
+    "MANIFEST_BLOB_UNKNOWN": "it lacks something that the manifest names",
+}
 _REASONS = {
     401: "it wants to know who asks",
     429: "it was asked too often",

@@ -6,6 +6,7 @@ Knows nothing of what is pushed or pulled.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,12 +17,13 @@ from reprobuild.errors import CheckFailedError, OfflineError, UpstreamError
 from reprobuild.fetch.authorized_http import AuthorizedHttp
 from reprobuild.fetch.docker_credentials import Credentials
 from reprobuild.fetch.http import READ_SECONDS, Http, Response, UnreachableError
-from reprobuild.fetch.partial import Stopped
 from reprobuild.fetch.registry import WRONG_SCHEME, Endpoint, Found, get_manifest, own_endpoints
 from reprobuild.fetch.registry_access import RegistryAccess
 from reprobuild.fetch.registry_refusal import RegistryError
-from reprobuild.fetch.transfer import ATTEMPTS, persist
+from reprobuild.fetch.transfer import persist
 from reprobuild.settings import Settings
+
+MEBIBYTE = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -46,8 +48,10 @@ class Connection:
         self.http = AuthorizedHttp(self._http, self.access)
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
-        self.stopping = threading.Event()
-        """Set when the work is to end: whoever waits or sends then raises Stopped."""
+        self.chunk = settings.upload_chunk * MEBIBYTE
+        """Bytes of a blob that go in one request: fewer once the registry has refused so many."""
+        self.takes_chunks = True
+        """Whether the registry takes blobs in chunks, as far as is known."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -86,11 +90,15 @@ class Connection:
         return f"{one.server}/v2/{one.repository}/{path}"
 
     def persist(
-        self, ask: Callable[[], T], *, progress: Callable[[], int] = lambda: 0, attempts: int = ATTEMPTS
+        self,
+        ask: Callable[[], T],
+        *,
+        progress: Callable[[], int] = lambda: 0,
+        wait: Callable[[float], None] = time.sleep,
     ) -> T:
-        """Ask until there is an answer, as ``transfer.persist`` does."""
+        """Ask until there is an answer, as ``transfer.persist`` does. Raises OfflineError, UpstreamError."""
         try:
-            return persist(ask, wait=self.wait, progress=progress, attempts=attempts)
+            return persist(ask, wait=wait, progress=progress)
         except UnreachableError as error:
             if error.network_is_cut:
                 raise OfflineError(
@@ -99,12 +107,17 @@ class Connection:
                 ) from None
             raise
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass. Raises Stopped."""
-        if self.stopping.wait(seconds):
-            raise Stopped
+    def has_blob(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether the repository has a blob, of a size where that is said."""
+        said = self._head(self.url(f"blobs/{digest}"))
+        length = said.get("content-length", "") if said is not None else ""
+        return said is not None and (size is None or not length or length == str(size))
 
-    def head(self, url: str) -> Mapping[str, str] | None:
+    def has_manifest(self, digest: Digest) -> bool:
+        """Whether the repository has a manifest under its digest."""
+        return self._head(self.url(f"manifests/{digest}")) is not None
+
+    def _head(self, url: str) -> Mapping[str, str] | None:
         """Give what is said of a thing, None where there is none (404)."""
 
         def ask() -> Mapping[str, str] | None:

@@ -17,18 +17,13 @@ from reprobuild.registry.blob import BlobSource
 JOIN_SECONDS = 2.0
 """How long a thread may take to notice that the work is to end."""
 
-Push = Callable[[BlobSource, Tell], int]
-"""Pushes one blob, telling of it; gives the bytes that travelled."""
+Push = Callable[[BlobSource, Tell, threading.Event], int]
+"""Pushes one blob, telling of it; gives the bytes that travelled, raises Stopped once the event is set."""
 
 
-def push_all(
-    push: Push, blobs: Sequence[BlobSource], *, jobs: int, tell: Tell, stopping: threading.Event
-) -> int:
-    """Push blobs, ``jobs`` at a time, each once; give the bytes that travelled.
-
-    ``stopping``: set when the work is to end early, which makes ``push`` raise Stopped. Raises the first
-    failure.
-    """
+def push_all(push: Push, blobs: Sequence[BlobSource], *, jobs: int, tell: Tell) -> int:
+    """Push blobs, ``jobs`` at a time, each once; give the bytes that travelled. Raises the first failure."""
+    stopping = threading.Event()
     todo = list({blob.digest: blob for blob in blobs}.values())
     messages: queue.SimpleQueue[Event | int | BaseException] = queue.SimpleQueue()
     turns = iter(todo)
@@ -41,7 +36,7 @@ def push_all(
             if blob is None:
                 return
             try:
-                messages.put(push(blob, messages.put))
+                messages.put(push(blob, messages.put, stopping))
             except Stopped:
                 return
             except BaseException as error:  # noqa: BLE001 - handed to the calling thread, which raises it
@@ -63,11 +58,8 @@ def push_all(
                 sent, done = sent + message, done + 1
             else:
                 tell(message)
-    except BaseException:
-        stopping.set()
-        raise
     finally:
+        stopping.set()
         for thread in threads:
             thread.join(timeout=JOIN_SECONDS)
-        stopping.clear()
     return sent

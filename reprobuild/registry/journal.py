@@ -7,12 +7,12 @@ nothing is remembered. Losing one costs a blob sent again. Knows nothing of requ
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reprobuild.digest import Digest
+from reprobuild.store.disk import fresh_name, trouble
 from reprobuild.store.locks import try_acquire
 
 if TYPE_CHECKING:
@@ -27,15 +27,12 @@ MOST_PLACES = 8
 class Note:
     """What is remembered of one blob and one repository."""
 
-    def __init__(self, path: Path | None = None, location: str = "", places: tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path | None = None, location: str = "", elsewhere: str = "") -> None:
         self._path = path
         self.location = location
         """Where an upload was begun and not finished, or empty."""
-        self._places = places
-
-    def mounts(self) -> tuple[str, ...]:
-        """Give other repositories of the registry that have the blob."""
-        return self._places
+        self.elsewhere = elsewhere
+        """Another repository of the registry that has the blob, or empty."""
 
     def keep(self, location: str) -> None:
         """Remember where the upload goes on."""
@@ -61,19 +58,19 @@ class Journal:
     @contextmanager
     def note(self, digest: Digest) -> Iterator[Note]:
         """Give what is remembered of a blob; only one process at a time goes on with an upload."""
-        places = self._places(digest)
         if self._store is None:
-            yield Note(places=places)
+            yield Note()
             return
+        elsewhere = next((name for name in self._places(digest) if name != self._repository), "")
         name = "push-" + Digest.of(f"{self._registry}/{self._repository}@{digest}".encode()).hex
         lock = try_acquire(self._store.lock_path(name))
         if lock is None:
-            yield Note(places=places)
+            yield Note(elsewhere=elsewhere)
             return
         try:
             path = self._store.partial(name)
             location = _read(path).get("location")
-            yield Note(path, location if isinstance(location, str) else "", places)
+            yield Note(path, location if isinstance(location, str) else "", elsewhere)
         finally:
             lock.close(remove=True)
 
@@ -82,21 +79,15 @@ class Journal:
         if self._store is None:
             return
         path = self._store.partial("pushed-" + digest.hex)
-        known = _read(path)
-        listed = [name for name in _texts(known.get(self._registry)) if name != self._repository]
-        if len(listed) < len(_texts(known.get(self._registry))):
-            return
-        _write(path, {**known, self._registry: [self._repository, *listed][:MOST_PLACES]})
+        places = self._places(digest)
+        if self._repository not in places:
+            _write(path, {**_read(path), self._registry: [self._repository, *places][:MOST_PLACES]})
 
-    def _places(self, digest: Digest) -> tuple[str, ...]:
-        if self._store is None:
-            return ()
-        known = _read(self._store.partial("pushed-" + digest.hex))
-        return tuple(name for name in _texts(known.get(self._registry)) if name != self._repository)
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    def _places(self, digest: Digest) -> list[str]:
+        """Give the repositories of the registry that are known to have a blob, the latest first."""
+        assert self._store is not None
+        found = _read(self._store.partial("pushed-" + digest.hex)).get(self._registry)
+        return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -108,6 +99,10 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _write(path: Path, value: dict[str, object]) -> None:
-    draft = path.with_name(f"{path.name}.{os.getpid()}-{id(value)}")
-    draft.write_text(json.dumps(value))
-    draft.replace(path)
+    """Write a file whole or not at all. Raises OutsideError."""
+    draft = path.with_name(f"{path.name}-{fresh_name()}")
+    try:
+        draft.write_text(json.dumps(value))
+        draft.replace(path)
+    except OSError as error:
+        raise trouble(error, f"writing {path}") from error

@@ -7,6 +7,8 @@ what the manifests are about.
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -17,10 +19,13 @@ from reprobuild.fetch.document import get
 from reprobuild.fetch.registry_refusal import RegistryError
 from reprobuild.images.manifest import LARGEST, OCI_INDEX, Descriptor, read_descriptor
 from reprobuild.registry.connection import Connection
+from reprobuild.registry.tags import SETTLE_SECONDS, TAKEN, settle
 
 NO_API = frozenset({400, 404, 405, 406, 501})
 """What registries without referrers API answer to it."""
 MOST_PAGES = 100
+ATTEMPTS = 8
+"""To write an index that others write at the same time."""
 
 
 class Referrers:
@@ -31,27 +36,60 @@ class Referrers:
 
     def find(self, subject: Digest, artifact_type: str = "") -> list[Descriptor]:
         """Give what refers to a manifest, of one type or of all. Raises UpstreamError, CheckFailedError."""
-        found = self._ask(subject, artifact_type)
-        if found is None:
-            found = self._tagged(subject)
+        found = self._ask(subject, artifact_type) or self._tagged(subject)
         return [one for one in map(read_descriptor, found) if artifact_type in ("", one.artifact_type)]
 
-    def put(self, subject: Digest, manifests: Sequence[tuple[bytes, str]]) -> None:
-        """Put manifests by digest, and list them all at once where the registry does not do it."""
-        found = self._ask(subject, "")
-        for body, media_type in manifests:
-            self._connection.put_manifest(body, media_type, str(Digest.of(body)))
-        if found is None:
-            self._list_under_tag(subject, [describe(body, kind) for body, kind in manifests])
+    def put(self, subject: Digest, manifests: Sequence[tuple[bytes, str]]) -> int:
+        """Put manifests that are not listed yet, by digest, and list them; give the bytes that travelled.
 
-    def _list_under_tag(self, subject: Digest, added: Sequence[dict[str, Any]]) -> None:
-        found = self._tagged(subject)
-        known = {one["digest"] for one in found}
-        missing = [one for one in added if one["digest"] not in known]
-        if missing:
+        Raises UpstreamError, CheckFailedError.
+        """
+        known = self._ask(subject, "")
+        listed = {one["digest"] for one in known or self._tagged(subject)}
+        missing = [one for one in manifests if str(Digest.of(one[0])) not in listed]
+        sent = 0
+        lists_itself = True
+        for body, media_type in missing:
+            said = self._connection.put_manifest(body, media_type, str(Digest.of(body)))
+            lists_itself = lists_itself and said.get("oci-subject", "") == str(subject)
+            sent += len(body)
+        if missing and not lists_itself:
+            sent += self._list_under_tag(subject, [describe(body, kind) for body, kind in missing])
+        return sent
+
+    def _list_under_tag(self, subject: Digest, added: Sequence[dict[str, Any]]) -> int:
+        """Add to the index under the fallback tag, again where others did at the same time."""
+        sent = 0
+        for _ in range(ATTEMPTS):
+            begun = time.monotonic()
+            found = self._tagged(subject)
+            known = {one["digest"] for one in found}
+            missing = [one for one in added if one["digest"] not in known]
+            if not missing:
+                return sent
             index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*found, *missing]}
             body = json.dumps(index, separators=(",", ":")).encode()
+            self._put_index(subject, body)
+            sent += len(body)
+            settle(begun)
+            time.sleep(random.uniform(0, SETTLE_SECONDS))  # others may be in step with us
+        raise UpstreamError(
+            f"{self._connection.reference.name}:{tag_of(subject)} changes each time that it is written",
+            "others publish the same image now: try again when they are done",
+        )
+
+    def _put_index(self, subject: Digest, body: bytes) -> None:
+        try:
             self._connection.put_manifest(body, OCI_INDEX, tag_of(subject))
+        except RegistryError as error:
+            if error.status not in TAKEN:
+                raise
+            name = self._connection.reference.name
+            raise UpstreamError(
+                f"{error.message}\n  {name} lists what refers to an image under the tag {tag_of(subject)}, "
+                "since it has no referrers API, and does not let that tag change",
+                f"let tags of the form sha256-… change in the settings of {name}",
+            ) from None
 
     def _ask(self, subject: Digest, artifact_type: str) -> list[dict[str, Any]] | None:
         """Ask the API; None where there is none."""

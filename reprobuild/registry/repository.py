@@ -5,23 +5,21 @@ Speaks the OCI distribution specification 1.1. Knows nothing of layers, lock fil
 
 from __future__ import annotations
 
-import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reprobuild.derivation.image_reference import RegistryReference
 from reprobuild.digest import Digest
-from reprobuild.errors import CheckFailedError, UpstreamError
 from reprobuild.events import PushFinished, PushStarted, Tell, ignore
 from reprobuild.fetch.docker_credentials import Credentials
-from reprobuild.fetch.http import UnreachableError
 from reprobuild.fetch.registry import Found
-from reprobuild.fetch.transfer import CHUNK
 from reprobuild.images.manifest import Descriptor
 from reprobuild.registry.blob import BlobSource
 from reprobuild.registry.connection import Connection
 from reprobuild.registry.crew import push_all
+from reprobuild.registry.download import Download
 from reprobuild.registry.journal import Journal
 from reprobuild.registry.referrers import Referrers
 from reprobuild.registry.tags import put_tag
@@ -30,8 +28,6 @@ from reprobuild.settings import Settings
 
 if TYPE_CHECKING:
     from reprobuild.store.store import Store
-
-MEBIBYTE = 1024 * 1024
 
 
 class Repository:
@@ -50,7 +46,7 @@ class Repository:
         """``password``: user name and password to be used instead of those that are kept for the registry;
         ``store``: where interrupted pushes are remembered, None: nowhere."""
         self.name = reference.name
-        self._settings = settings
+        self._jobs = settings.jobs
         self._tell = tell
         given = Credentials(*password) if password is not None else None
         self._connection = Connection(reference, settings, environment, given)
@@ -76,12 +72,12 @@ class Repository:
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has a blob."""
-        return self._connection.head(self._connection.url(f"blobs/{digest}")) is not None
+        return self._connection.has_blob(digest)
 
     def read_blob(self, digest: Digest, *, limit: int) -> bytes:
-        """Give a small blob, verified. Raises CheckFailedError, UpstreamError (one larger than ``limit``)."""
+        """Give a small blob, verified. Raises CheckFailedError, for one larger than ``limit`` too."""
         parts: list[bytes] = []
-        self._fetch(digest, None, limit, parts.append)
+        Download(self._connection, digest, parts.append).run(size=None, most=limit)
         return b"".join(parts)
 
     def fetch_blob(self, digest: Digest, size: int, take: Callable[[bytes], object]) -> None:
@@ -90,48 +86,48 @@ class Repository:
         Raises CheckFailedError, at the end, where they were not the right ones: what was taken is then
         not to be used.
         """
-        self._fetch(digest, size, size, take)
+        Download(self._connection, digest, take).run(size=size, most=size)
 
     def push_blob(self, blob: BlobSource) -> int:
         """Bring a blob into the repository; give the bytes that travelled, 0 where it is there already.
 
         Raises UpstreamError, CheckFailedError for bytes that are not what their digest says, here or there.
         """
-        return self._push(blob, self._tell)
+        return self._push(blob, self._tell, threading.Event())
 
     def push_blobs(self, blobs: Sequence[BlobSource]) -> int:
         """Bring blobs into the repository, several at a time; give the bytes that travelled.
 
         Raises what ``push_blob`` raises, for the first blob that fails.
         """
-        return push_all(
-            self._push, blobs, jobs=self._settings.jobs, tell=self._tell, stopping=self._connection.stopping
-        )
+        return push_all(self._push, blobs, jobs=self._jobs, tell=self._tell)
 
-    def _push(self, blob: BlobSource, tell: Tell) -> int:
+    def _push(self, blob: BlobSource, tell: Tell, stopping: threading.Event) -> int:
         tell(PushStarted(blob.shown, blob.size))
         sent = 0
-        if not self.has_blob(blob.digest):
+        if not self._connection.has_blob(blob.digest, blob.size):
             with self._journal.note(blob.digest) as note:
-                chunk = self._settings.upload_chunk * MEBIBYTE
-                upload = Upload(self._connection, blob, note, chunk=chunk, tell=tell)
+                upload = Upload(self._connection, blob, note, tell=tell, stopping=stopping)
                 upload.run()
                 sent = upload.sent
         self._journal.has(blob.digest)
         tell(PushFinished(blob.shown, blob.size, sent))
         return sent
 
-    def put_manifest(
-        self, body: bytes, media_type: str, asked: str, *, subject: Digest | None = None
-    ) -> None:
-        """Put a manifest under its digest or a tag.
+    def put_manifest(self, body: bytes, media_type: str, asked: str, *, subject: Digest | None = None) -> int:
+        """Put a manifest under its digest or a tag; give the bytes that travelled.
 
         ``subject``: what the manifest says that it refers to: where the registry has no referrers API, it
-        is listed under the fallback tag.
+        is listed under the fallback tag. A tag that is there is overwritten: ``put_tag`` does not do that.
+        Raises UpstreamError, CheckFailedError for a registry that stores something else.
         """
-        self._connection.put_manifest(body, media_type, asked)
         if subject is not None:
-            self._referrers.put(subject, [(body, media_type)])
+            return self._referrers.put(subject, [(body, media_type)])
+        digest = Digest.of(body)
+        if asked == str(digest) and self._connection.has_manifest(digest):
+            return 0
+        self._connection.put_manifest(body, media_type, asked)
+        return len(body)
 
     def put_tag(self, tag: str, digest: Digest) -> bool:
         """Let a tag name a manifest that is there; tell whether it did not before.
@@ -140,43 +136,14 @@ class Repository:
         """
         return put_tag(self._connection, tag, digest)
 
-    def put_referrers(self, subject: Digest, manifests: Sequence[tuple[bytes, str]]) -> None:
-        """Put manifests (body, media type) that refer to another one, and list them all at once."""
-        self._referrers.put(subject, manifests)
+    def put_referrers(self, subject: Digest, manifests: Sequence[tuple[bytes, str]]) -> int:
+        """Put manifests (body, media type) that refer to another one, and list them all at once.
+
+        What is listed already is not sent again; gives the bytes that travelled. The subject need not be
+        there yet. Raises UpstreamError, CheckFailedError.
+        """
+        return self._referrers.put(subject, manifests)
 
     def referrers(self, subject: Digest, artifact_type: str = "") -> list[Descriptor]:
-        """Give what refers to a manifest, of one type or of all."""
+        """Give what refers to a manifest, of one type or of all. Raises UpstreamError, CheckFailedError."""
         return self._referrers.find(subject, artifact_type)
-
-    def _fetch(self, digest: Digest, size: int | None, most: int, take: Callable[[bytes], object]) -> None:
-        url = self._connection.url(f"blobs/{digest}")
-        hasher = hashlib.sha256()
-        arrived = 0
-
-        def ask() -> None:
-            nonlocal arrived
-            headers = {"Range": f"bytes={arrived}-"} if arrived else {}
-            with self._connection.http.open(url, headers) as response:
-                skip = arrived if response.status == 200 else 0
-                if response.status == 416:
-                    raise UpstreamError(f"{self.name}: {digest} ends after {arrived:,} bytes")
-                while chunk := response.read(CHUNK):
-                    if skip >= len(chunk):
-                        skip -= len(chunk)
-                        continue
-                    chunk, skip = chunk[skip:], 0
-                    arrived += len(chunk)
-                    if arrived > most:
-                        raise CheckFailedError(f"{self.name}: {digest} has more than {most:,} bytes")
-                    hasher.update(chunk)
-                    take(chunk)
-                if size is not None and arrived < size:
-                    raise UnreachableError(f"{self.name}: {digest} ends after {arrived:,} of {size:,} bytes")
-
-        self._connection.persist(ask, progress=lambda: arrived)
-        if hasher.hexdigest() != digest.hex:
-            raise CheckFailedError(
-                f"{self.name} gives other bytes than it was asked for\n  expected  {digest}\n"
-                f"  got       sha256:{hasher.hexdigest()}",
-                "its server, or somebody on the way, changed them",
-            )

@@ -7,19 +7,21 @@ manifest says.
 
 from __future__ import annotations
 
+import time
+
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError
 from reprobuild.fetch.registry import Found
 from reprobuild.fetch.registry_refusal import RegistryError
 from reprobuild.registry.connection import Connection
 
-SETTLE_SECONDS = 1.0
-"""Between putting a tag and the last look at it: longer than others take from their look to their put."""
+SETTLE_SECONDS = 0.5
+"""At least this long between putting a tag and looking at it again."""
 TAKEN = frozenset({400, 403, 405, 409, 412, 422})
 """What registries with immutable tags answer where one is there already, in as many words as there are."""
 
 
-def put_tag(connection: Connection, tag: str, digest: Digest, *, settle: float = SETTLE_SECONDS) -> bool:
+def put_tag(connection: Connection, tag: str, digest: Digest) -> bool:
     """Let a tag name a manifest that is there; tell whether it did not before.
 
     Raises CheckFailedError where the tag names another one, UpstreamError where the registry lacks the
@@ -28,6 +30,7 @@ def put_tag(connection: Connection, tag: str, digest: Digest, *, settle: float =
     manifest = connection.manifest(str(digest))
     if manifest is None:
         raise UpstreamError(f"{connection.reference.name} has no manifest {digest} to be tagged {tag}")
+    begun = time.monotonic()
     if _is_there(connection, tag, digest):
         return False
     try:
@@ -36,10 +39,15 @@ def put_tag(connection: Connection, tag: str, digest: Digest, *, settle: float =
         if error.status in TAKEN and _is_there(connection, tag, digest, said=error.message):
             return False
         raise
-    connection.wait(settle)
+    settle(begun)
     if not _is_there(connection, tag, digest, raced=True):
         raise UpstreamError(f"{connection.reference.name}:{tag} was put, and is not there")
     return True
+
+
+def settle(begun: float) -> None:
+    """Wait longer than others may take from their look to their put; ``begun``: when ours began."""
+    time.sleep(max(SETTLE_SECONDS, 2 * (time.monotonic() - begun)))
 
 
 def _is_there(
