@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reprobuild.errors import CheckFailedError, OutsideError
 from reprobuild.predict import bulk
-from reprobuild.predict.sealed import Prediction, seal, unseal
+from reprobuild.predict.sealed import Prediction, has_coped, seal, unseal
 from reprobuild.store.file_system import is_network_file_system
 from reprobuild.value import Value
 
@@ -29,6 +29,8 @@ class Found(Value):
     """Key → output, whose digest has been checked."""
     broken: tuple[bytes, ...]
     """Keys whose predictions do not fit their digests: to be computed again, and replaced."""
+    coped: tuple[bytes, ...] = ()
+    """Keys whose predictions were made without something that was refused, where those are not wanted."""
 
 
 class Stats(Value):
@@ -75,12 +77,15 @@ class PredictionCache:
             raise _damaged(folder, error) from None
         return cache
 
-    def get_many(self, keys: Sequence[bytes]) -> Found:
-        """Look keys up, and check the digest of each prediction that is there."""
+    def get_many(self, keys: Sequence[bytes], *, strict: bool = False) -> Found:
+        """Look keys up, and check the digest of each prediction that is there.
+
+        ``strict``: without those of commands that coped with a refusal.
+        """
         with self._connected() as connection:
             kept = bulk.read_many(connection, keys)
         outputs: dict[bytes, bytes] = {}
-        broken = []
+        broken, coped = [], []
         begin = hashlib.sha256().copy
         for key, value in kept.items():
             # What unseal does, without a call for each: this loop is a third of a cached prediction.
@@ -90,10 +95,14 @@ class PredictionCache:
                 hasher = begin()
                 hasher.update(key + value[32:])
                 if hasher.digest() == value[:32]:
-                    outputs[key] = value[value.find(b"\n", 32) + 1 :]
+                    end = value.find(b"\n", 32)
+                    if strict and has_coped(value[32:end]):
+                        coped.append(key)
+                    else:
+                        outputs[key] = value[end + 1 :]
                     continue
             broken.append(key)
-        return Found(outputs, tuple(broken))
+        return Found(outputs, tuple(broken), tuple(coped))
 
     def get(self, key: bytes) -> Prediction | None:
         """Give one prediction with its provenance; None where there is none that fits its digest."""

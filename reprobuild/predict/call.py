@@ -107,7 +107,7 @@ class Call:
         self._writes = options.cache != "off" and self._remembers
         self._cache = (cache or PredictionCache.open(target.store)) if self._reads or self._writes else None
         self._owns_cache = cache is None
-        self._broken: set[bytes] = set()
+        self._replaced: set[bytes] = set()
         self._provenance = b""
         self._keys = KeyMaker(target.run_id, self.predictor, self.parameters, self.device_class)
         self._tag = f"{target.recipe}/{name}"
@@ -220,7 +220,7 @@ class Call:
                 before = cache.get_many([key for key, _ in part]).outputs
                 differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
                 changed += [misses.places[first + n] for n in differ]
-            replace = not self._reads or not self._broken.isdisjoint(key for key, _ in part)
+            replace = not self._reads or not self._replaced.isdisjoint(key for key, _ in part)
             cache.put_many(part, self._provenance, tag=self._tag, replace=replace)
             first += len(part)
         self._tell_changed([label(place) for place in changed[:NAMED]], len(changed))
@@ -254,7 +254,7 @@ class Call:
         computed.seek(0)
         output = computed.read()
         before = {} if self._reads else cache.get_many([key]).outputs
-        replace = not self._reads or key in self._broken
+        replace = not self._reads or key in self._replaced
         cache.put_many([(key, output)], self._provenance, tag=self._tag, replace=replace)
         if before.get(key, output) != output:
             self._tell_changed([f"the call of {self.count} records"], 1)
@@ -262,9 +262,10 @@ class Call:
     def _look_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
         if self._cache is None or not self._reads:
             return {}
-        found = self._cache.get_many(keys)
+        found = self._cache.get_many(keys, strict=self.target.strict_network)
+        self._replaced.update(found.coped)
         if found.broken:
-            self._broken.update(found.broken)
+            self._replaced.update(found.broken)
             self._tell(
                 Warned(
                     f"{len(found.broken)} cached predictions of {self._tag} do not fit their own digests "
@@ -288,7 +289,9 @@ class Call:
 
         ran = run_batch(self.target, self.name, self.parameters, batch, self.limits, self._tell, accept)
         self.computed = batch.count
-        self._provenance = provenance(self.device_class, ran.engine, seconds=ran.seconds, items=batch.count)
+        self._provenance = provenance(
+            self.device_class, ran.engine, seconds=ran.seconds, items=batch.count, refused=ran.refused
+        )
         self._tell(ItemsProgressed(self.count, self.count, self.cached))
         return ends
 

@@ -65,6 +65,8 @@ class Ran(Value):
 
     seconds: float
     engine: str
+    refused: int = 0
+    """How many things it asked the network for, did not get, and coped without."""
 
 
 def check_built(predictor: Predictor) -> None:
@@ -125,7 +127,7 @@ def run_batch(
 
             mend = _mend(shown, predictor, gate)
             tell_of_gate(f"the predictor {shown}", gate, tell, strict=target.strict_network, mend=mend)
-    return Ran(result.seconds, engine.name)
+    return Ran(result.seconds, engine.name, len(gate.refused))
 
 
 def _stage(folder: Path, batch: Batch, owner: int) -> None:

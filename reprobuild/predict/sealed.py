@@ -6,6 +6,7 @@ Knows nothing of where it is kept. The form is specified in ``docs/predictions.m
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from reprobuild.canonical import canonical
 
 DIGEST_SIZE = 32
+REFUSED = "refused"
 
 
 class Prediction(NamedTuple):
@@ -39,10 +41,11 @@ def unseal(key: bytes, kept: object) -> Prediction | None:
     return Prediction(kept[end + 1 :], kept[DIGEST_SIZE:end]) if end >= 0 else None
 
 
-def provenance(device_class: str, engine: str, *, seconds: float, items: int) -> bytes:
+def provenance(device_class: str, engine: str, *, seconds: float, items: int, refused: int = 0) -> bytes:
     """Say where predictions came from: no part of their keys, but part of their digests.
 
-    ``seconds``: how long the command ran; ``items``: how many records it had.
+    ``seconds``: how long the command ran; ``items``: how many records it had; ``refused``: how many things it
+    asked the network for, did not get, and coped without.
     """
     facts: Mapping[str, Any] = {
         "cpu": instruction_set(),
@@ -51,8 +54,18 @@ def provenance(device_class: str, engine: str, *, seconds: float, items: int) ->
         "engine": engine,
         "items": items,
         "seconds": round(seconds, 3),
+        **({REFUSED: refused} if refused else {}),
     }
     return canonical(facts)
+
+
+def has_coped(provenance: bytes) -> bool:
+    """Tell whether a command was refused something and coped without it."""
+    try:
+        facts = json.loads(provenance)
+    except ValueError:
+        return False
+    return isinstance(facts, dict) and REFUSED in facts
 
 
 _LEVELS = (

@@ -97,3 +97,23 @@ def test_a_damaged_body_beside_the_lock_is_named_with_what_mends_it(made: Scene,
     body.write_bytes(b"damaged\n")
     replace(again, environment=made.net.environment()).call(*shlex.split(anew))
     assert body.read_bytes() == SMALL
+
+
+def test_strict_network_does_not_take_a_remembered_prediction_that_coped(made: Scene) -> None:
+    asking = "wget -q -O /tmp/x http://files.test/small"
+    command = f"{asking} || true; cp {{input}} {{output}}"
+    scopes = ("item", "batch")
+    predictors = "".join(
+        f'"{one}": predictor("{command}", **{{**TEXT, "scope": "{one}"}}),' for one in scopes
+    )
+    write(made.project, predictors=predictors)
+    made.project.call("lock", "copier")
+    for scope in scopes:
+        arguments = ("predict", f"copier/{scope}", "--input", "-", "--output", "-")
+        record = '{"text":"a"}\n'
+        assert "coped without" in made.project.call(*arguments, stdin=record).err
+        assert "1 from the cache" in made.project.call(*arguments, stdin=record).err
+        strict = made.project.call(*arguments, "--strict-network", stdin=record, check=False)
+        assert strict.code == 3 and strict.out == ""
+        assert "GET http://files.test/small" in strict.err and "coped without" in strict.err
+        assert "1 from the cache" in made.project.call(*arguments, stdin=record).err, "it is kept for others"

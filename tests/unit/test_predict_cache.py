@@ -50,6 +50,17 @@ def alter(cache: PredictionCache, statement: str, *values: Any) -> None:
     connection.close()
 
 
+def test_what_coped_with_a_refusal_can_be_left_out(cache: PredictionCache) -> None:
+    put(cache, 2)
+    coped = provenance("cpu:x86_64", "sandbox", seconds=1.0, items=2, refused=3)
+    cache.put_many([(key(2), output(2)), (key(3), LARGE)], coped, tag="tutorial/default")
+    keys = [key(number) for number in range(5)]
+    found = cache.get_many(keys)
+    assert (set(found.outputs), found.coped) == (set(keys[:4]), ())
+    strict = cache.get_many(keys, strict=True)
+    assert (set(strict.outputs), set(strict.coped), strict.broken) == (set(keys[:2]), set(keys[2:4]), ())
+
+
 def test_many_in_many_out(cache: PredictionCache) -> None:
     put(cache, 20_000)
     found = cache.get_many([key(number) for number in range(30_000)])
