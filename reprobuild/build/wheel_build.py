@@ -7,7 +7,6 @@ archive, those wheels. Knows nothing of how any of them was chosen.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -36,6 +35,7 @@ from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT, Command, Result, thread_environment
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import OutputLine
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.tree import Entry, Layer, Tree, difference, file, overlay
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class _Workshop:
         answer = scratch / "out/answer"
         try:
             with answer.open("rb") as body:
-                found = json.loads(body.read(LARGEST_ANSWER))
+                found = read_json(body.read(LARGEST_ANSWER))
         except (OSError, ValueError) as error:
             raise self._failed(f"did not say what its build needs: {error}", ()) from None
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):

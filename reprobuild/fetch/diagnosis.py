@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from reprobuild.digest import Digest
+from reprobuild.fetch.stranger_json import read_json
 
 HEAD = 64 * 1024
 """Bytes at the beginning that are looked at."""
@@ -123,13 +123,13 @@ def _json(head: bytes, body: Body) -> Iterator[str]:
     if body.size > HEAD or not head.lstrip().startswith(b"{"):
         return
     try:
-        value = json.loads(head)
-    except ValueError:
+        value = read_json(head)
+        key = next((key for key in ("error", "message", "detail", "errors") if key in value), None)
+        said = "" if key is None else str(value[key])
+    except (ValueError, RecursionError):  # what can be read may still be too deep to be written
         return
-    for key in ("error", "message", "detail", "errors"):
-        if key in value:
-            yield f"this is a server's error as JSON, {key}: {printable(str(value[key]))}"
-            return
+    if key is not None:
+        yield f"this is a server's error as JSON, {key}: {printable(said)}"
 
 
 def _slip(body: Body, expected: Digest) -> Iterator[str]:

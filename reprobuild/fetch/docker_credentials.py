@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 from reprobuild.derivation.image_reference import DOCKER_HUB, DOCKER_HUB_NAMES
 from reprobuild.errors import OutsideError, UsageError
+from reprobuild.fetch.stranger_json import read_json
 
 HELPER_SECONDS = 60.0
 LARGEST = 4 * 1024 * 1024
@@ -68,7 +68,7 @@ class DockerCredentials:
             except OSError as error:
                 raise UsageError(f"{path}: {error.strerror}", "let it be readable, or remove it") from None
             try:
-                config = json.loads(data) if data.strip() else {}
+                config = read_json(data) if data.strip() else {}
                 if not isinstance(config, dict):
                     raise ValueError("no object")
             except ValueError as error:
@@ -138,7 +138,7 @@ class DockerCredentials:
             shown = "".join(char if char.isprintable() else " " for char in last[:200])
             raise OutsideError(f"{name} fails for {server}: {shown}", f"try: echo {server} | {name} get")
         try:
-            found = json.loads(said)
+            found = read_json(said)
             user, secret = found["Username"], found["Secret"]
             if not isinstance(user, str) or not isinstance(secret, str):
                 raise TypeError

@@ -20,6 +20,7 @@ from reprobuild.digest import Digest
 from reprobuild.errors import DigestMismatchError, UpstreamError
 from reprobuild.events import FetchFinished, FetchProgressed, FetchStarted, Tell
 from reprobuild.fetch.http import REDIRECTS, follow, plain, without_query
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.fetch.transfer import persist, refusal
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _ask(http: Http, server: str, pointers: Sequence[Pointer]) -> dict[str, tupl
         while len(answer) <= MOST_ANSWER and (chunk := response.read(CHUNK)):
             answer += chunk
     try:
-        objects = {one["oid"]: one for one in json.loads(answer)["objects"]}
+        objects = {one["oid"]: one for one in read_json(answer)["objects"]}
         found = {}
         for pointer in pointers:
             one = objects.get(pointer.sha256.hex, {})
@@ -130,7 +131,7 @@ def _ask(http: Http, server: str, pointers: Sequence[Pointer]) -> dict[str, tupl
                 raise ValueError("a header that none can be")
             found[pointer.sha256.hex] = href, headers
         return found
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UpstreamError(f"{url}: the answer is not one of a server of Git LFS: {error!r}") from None
 
 

@@ -5,7 +5,6 @@ Knows nothing of how a page is fetched, nor which of its files fits anything.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from reprobuild.digest import Digest
+from reprobuild.fetch.stranger_json import read_json
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 """What to ask for: JSON, which has sizes and dates; HTML from an index that has nothing else."""
@@ -58,7 +58,7 @@ def parse_page(body: bytes, content_type: str, url: str) -> list[IndexFile]:
 
 
 def _from_json(body: bytes, url: str) -> Iterator[IndexFile]:
-    value = json.loads(body)
+    value = read_json(body)
     version = value.get("meta", {}).get("api-version", "") if isinstance(value, dict) else ""
     if not str(version).startswith("1."):
         raise ValueError(f"not a page of a version 1 index: {version or 'no version'}")
@@ -74,7 +74,7 @@ def _from_json(body: bytes, url: str) -> Iterator[IndexFile]:
                 requires_python=str(entry.get("requires-python") or ""),
                 is_yanked=bool(entry.get("yanked")),
             )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"a file without what it needs: {error!r}") from None
 
 

@@ -8,7 +8,6 @@ machine), and follows no redirect to another host. Knows nothing of images.
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import threading
@@ -23,6 +22,7 @@ from reprobuild.fetch.credentials import basic_of, is_loopback, without_query
 from reprobuild.fetch.docker_credentials import Credentials, DockerCredentials
 from reprobuild.fetch.http import Http, Response
 from reprobuild.fetch.registry_refusal import small_body
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.fetch.transfer import StatusError, refusal
 
 CLIENT = "reprobuild"
@@ -211,7 +211,7 @@ class RegistryAccess:
         if response.status != 200:
             raise refusal(response, server)
         try:
-            answer = json.loads(small_body(response))
+            answer = read_json(small_body(response))
             token = answer.get("token") or answer.get("access_token")
             seconds = answer.get("expires_in")
         except (ValueError, AttributeError, RecursionError):

@@ -6,10 +6,9 @@ Knows nothing of tokens, nor of how requests are made.
 
 from __future__ import annotations
 
-import json
-
 from reprobuild.errors import UpstreamError
 from reprobuild.fetch.http import Response
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.fetch.transfer import StatusError, refusal
 
 LARGEST_ANSWER = 1024 * 1024
@@ -116,7 +115,7 @@ _PUSH_HINTS = {
 def _said(response: Response) -> tuple[str, str]:
     """Give the code of an error and what is said of it, made fit to show."""
     try:
-        error = json.loads(small_body(response))["errors"][0]
+        error = read_json(small_body(response))["errors"][0]
         code = str(error.get("code") or "")
         text = str(error.get("message") or code)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, UpstreamError):

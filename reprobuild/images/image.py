@@ -146,7 +146,7 @@ class Config:
                 more=_more(inner),
             )
             same = config.encode() == encoded
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CheckFailedError(f"an image's config makes no sense: {error!r}") from None
         if not same:
             raise CheckFailedError("an image's config is not one that reprobuild writes")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from reprobuild.fetch import document
 from reprobuild.fetch.download import Download, fetch_all
 from reprobuild.fetch.http import Http
 from reprobuild.fetch.hub import HubSite, address, endpoints
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.lock.resolver import Context
 from reprobuild.store.store import Store
 
@@ -136,8 +136,8 @@ def _list_of(step: Hub, hub: str, http: Http) -> list[Listed]:
         page = document.get(url, http=http, site=HubSite())
         assert page is not None
         try:
-            found += [_listed(entry) for entry in json.loads(page.body) if entry["type"] == "file"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found += [_listed(entry) for entry in read_json(page.body) if entry["type"] == "file"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UpstreamError(
                 f"{url}: not the listing of a revision: {type(error).__name__}: {error}",
                 "a hub that speaks Hugging Face's API is needed",

@@ -107,6 +107,15 @@ def test_a_large_file_at_what_is_no_address_is_told(scene: Scene, download: dict
         scene.resolve(git("https://git.test/lfs.git", commit, to="/m", lfs=True))
 
 
+def test_an_answer_of_git_lfs_without_end_is_told(scene: Scene) -> None:
+    commit = with_large_files(scene, b"weights", b"weights")
+    site = GitSite(scene.folder / "served")
+    deep = Answer(b'{"objects":' + b"[" * 100_000)
+    scene.net.add("git.test", lambda one: deep if one.path.endswith("/objects/batch") else site(one))
+    with pytest.raises(UpstreamError, match=r"is not one of a server of Git LFS.*it is nested too deeply"):
+        scene.resolve(git("https://git.test/lfs.git", commit, to="/m", lfs=True))
+
+
 def test_a_large_file_that_is_gone_is_named(scene: Scene) -> None:
     commit = with_large_files(scene, b"weights", b"weights")
     scene.net.add("git.test", LargeFiles(GitSite(scene.folder / "served"), {}))

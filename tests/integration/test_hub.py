@@ -171,10 +171,12 @@ def test_wrong_bytes_of_a_large_file_are_found(scene: Scene) -> None:
         pytest.param([{"type": "file", "path": "x", "size": 1}], "KeyError", id="field"),
         pytest.param([{"type": "file", "path": "\ud800", "oid": "0" * 40, "size": 1}], "codec", id="text"),
         pytest.param({"error": "x"}, "not the listing", id="object"),
+        pytest.param(b"[" * 100_000, "not the listing .*: it is nested too deeply", id="deep"),
     ],
 )
 def test_a_listing_that_makes_no_sense_is_refused(scene: Scene, listing: object, words: str) -> None:
-    scene.net.add(HUB, lambda request: Answer(json.dumps(listing).encode()))
+    body = listing if isinstance(listing, bytes) else json.dumps(listing).encode()
+    scene.net.add(HUB, lambda request: Answer(body))
     with pytest.raises(UpstreamError, match=words):
         scene.resolve()
 

@@ -224,6 +224,14 @@ def test_a_token_server_without_tls_gets_no_password(net: Upstreams, tmp_path: P
     assert net.asked("auth.test") == []
 
 
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[]", b'{"token": [1]}'], ids=["deep", "list", "number"])
+def test_a_token_server_that_gives_none_is_told(net: Upstreams, tmp_path: Path, body: bytes) -> None:
+    net.add("registry.test", RegistrySite(TokenSite()))
+    net.add("auth.test", lambda _: Answer(body))
+    with pytest.raises(UpstreamError, match=r"its token server https://auth.test/token gives no token"):
+        make_scene(tmp_path, net.environment()).resolve("registry.test/x:1")
+
+
 @pytest.mark.parametrize("realm", ["https://[1/token", "https://auth.test:x/token", "https:///token"])
 def test_a_token_server_that_makes_no_sense_is_told(net: Upstreams, tmp_path: Path, realm: str) -> None:
     net.add("registry.test", RegistrySite(TokenSite("me", "secret"), realm=realm))

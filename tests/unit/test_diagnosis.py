@@ -68,6 +68,7 @@ CASES: dict[str, tuple[bytes, dict[str, object], str]] = {
         "an object store's error, AccessDenied: Access Denied",
     ),
     "JSON": (json.dumps({"error": "Invalid token"}).encode(), {}, "as JSON, error: Invalid token"),
+    "deep JSON": (b'{"error":' * 20_000, {}, "nothing in the bytes says why"),
     "mistyped": (
         TEXT,
         {"expected": Digest(Digest.of(TEXT).hex.translate(str.maketrans("5", "6")))},

@@ -84,11 +84,13 @@ def test_a_helper_wins_over_the_file_and_has_nothing_for_others(tmp_path: Path) 
     [
         ('{"auths": ', "", "is no JSON"),
         ("[]", "", "is no JSON"),
+        ("[" * 100_000, "", "is no JSON: it is nested too deeply"),
         ({"auths": {"registry.test": {"auth": "%%%"}}}, "", "cannot be read"),
         ({"credsStore": "../evil"}, "", "no name of a credential helper"),
         ({"credsStore": "missing"}, "", "which is not installed"),
         ({"credsStore": "ours"}, "echo locked >&2; exit 3", "fails for registry.test: locked"),
         ({"credsStore": "ours"}, "echo '[1]'", "makes no sense"),
+        ({"credsStore": "ours"}, "head -c 50000 /dev/zero | tr '\\0' '['", "makes no sense"),
     ],
 )
 def test_what_cannot_be_used_is_told(config: object, script: str, problem: str, tmp_path: Path) -> None:

@@ -88,8 +88,14 @@ def test_reads_json() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"<html>", b"[]", b'{"meta": {"api-version": "2.0"}, "files": []}', b'{"meta": {"api-version": "1.0"}}'],
-    ids=["html", "no object", "another version", "no files"],
+    [
+        b"<html>",
+        b"[]",
+        b'{"meta": {"api-version": "2.0"}, "files": []}',
+        b'{"meta": {"api-version": "1.0"}}',
+        b"[" * 100_000,
+    ],
+    ids=["html", "no object", "another version", "no files", "deep"],
 )
 def test_json_of_something_else_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError):
