@@ -65,7 +65,8 @@ class Response:
     url: str
     """Where the bytes came from at last, without credentials and query."""
     moved_to: str
-    """Where permanent redirects led from the address that was asked for, or empty."""
+    """Where permanent redirects led from the address that was asked for, without credentials and query, or
+    empty."""
     status: int
     headers: Mapping[str, str]
     """Names in any case."""
@@ -163,7 +164,7 @@ class Http:
             asked, before = follow(asked, location, shown), asked
             permanently = permanently and raw.status in PERMANENT
             if permanently and asked != before:
-                moved_to = asked
+                moved_to = without_query(asked)
         raise UpstreamError(f"{shown} redirects more than {MOST_REDIRECTS} times")
 
     @contextmanager

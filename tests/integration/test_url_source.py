@@ -82,6 +82,16 @@ def test_a_move_for_good_is_noted(scene: Scene) -> None:
     assert note.text.endswith(f"/old has moved for good, to {scene.server.url}/a/model.bin")
 
 
+def test_a_move_for_good_is_noted_without_what_may_be_secret(scene: Scene) -> None:
+    moved = "/a/model.bin?token=s3cret"
+    scene.server.answers["/old"] = [Answer(status=301, headers={"Location": moved})]
+    scene.server.answers[moved] = [Answer(BODY)]
+    pin = scene.resolve(url(f"{scene.server.url}/old", to="/m/x"))
+    (note,) = [event for event in scene.events if isinstance(event, Note)]
+    assert note.text.endswith(f"/old has moved for good, to {scene.server.url}/a/model.bin")
+    assert "s3cret" not in str([pin, *scene.events])
+
+
 def test_files_of_the_recipe(scene: Scene) -> None:
     (scene.folder / "data").mkdir()
     (scene.folder / "data/model.bin").write_bytes(BODY)
