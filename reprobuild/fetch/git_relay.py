@@ -75,10 +75,10 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._answer(None)
+            self._answer(has_body=False)
 
         def do_POST(self) -> None:
-            self._answer(self._body())
+            self._answer(has_body=True)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
@@ -95,12 +95,14 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
             self.rfile.readline(3)
             return found.getvalue()
 
-        def _answer(self, body: bytes | None) -> None:
+        def _answer(self, *, has_body: bool) -> None:
             self.close_connection = True
             start, _, rest = self.path.lstrip("/").partition("/")
-            if not secrets.compare_digest(start, relay.secret):
+            if not secrets.compare_digest(start.encode(), relay.secret.encode()):
                 self.send_error(404)
                 return
+            # Whoever does not know the secret is not listened to any further.
+            body = self._body() if has_body else None
             try:
                 with _asked(relay, rest, self._fields(body), body) as response:
                     self._pass_on(response)
