@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from reprobuild.build.realize import build_image, keep
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import Note
+from reprobuild.process import run_program
 from reprobuild.store.store import Store
 from reprobuild.tree import Entry, Layer
 
@@ -138,11 +138,11 @@ def _build_again(project: Project, store: Store, derived: Derived, *, trust: boo
     project.tell(
         Note("building again from nothing: other store, file system, umask, time zone, locale, one core")
     )
-    ended = subprocess.run(argv, env=environment, capture_output=True, preexec_fn=vary, check=False)
-    shown = ended.stderr.decode(errors="replace").strip()
-    if ended.returncode not in (0, CheckFailedError.exit_code):
+    ended = run_program(argv, env=environment, limit=None, prepare=vary)
+    shown = ended.messages.decode(errors="replace").strip()
+    if ended.code not in (0, CheckFailedError.exit_code):
         raise BuildFailedError(
-            f"{derived.recipe.name}: the second build failed, exit code {ended.returncode}:\n{shown}"
+            f"{derived.recipe.name}: the second build failed, exit code {ended.code}:\n{shown}"
         )
     return shown
 
@@ -241,15 +241,12 @@ def _diffoscope(a: Path, b: Path) -> str:
     if program is None:
         return ""
     try:
-        ended = subprocess.run(
-            [program, "--text", "-", str(a), str(b)],
-            capture_output=True,
-            timeout=DIFFOSCOPE_SECONDS,
-            check=False,
+        ended = run_program(
+            [program, "--text", "-", str(a), str(b)], env=os.environ, limit=DIFFOSCOPE_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return ""
-    return "\n".join(ended.stdout.decode(errors="replace").splitlines()[:DIFFOSCOPE_LINES])
+    return "\n".join(ended.output.decode(errors="replace").splitlines()[:DIFFOSCOPE_LINES])
 
 
 def _report(name: str, found: list[FileDifference]) -> str:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from reprobuild.digest import Digest
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import EngineError, OutsideError, RecipeError, UsageError
 from reprobuild.events import Warned
+from reprobuild.process import run_program
 from reprobuild.store.checkouts import Checkout
 
 STAGED = ("__init__.py", "canonical.py", "digest.py", "errors.py", "value.py", "derivation")
@@ -234,18 +234,11 @@ def _unisolated(scratch: Path, name: str, options: Mapping[str, Json]) -> None:
     output = scratch / "out" / "answer.json"
     argv = [_interpreter(), "-ISB", "-c", program, str(scratch / "recipe"), name, json.dumps(dict(options))]
     try:
-        ended = subprocess.run(
-            [*argv, str(output)],
-            env={},
-            cwd=scratch / "recipe",
-            capture_output=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        ended = run_program([*argv, str(output)], env={}, limit=TIME_LIMIT, folder=scratch / "recipe")
+    except TimeoutError:
         _fail(name, 137, True, ())
     if not output.is_file():
-        _fail(name, ended.returncode, False, tuple(ended.stderr.decode(errors="replace").splitlines()[-20:]))
+        _fail(name, ended.code, False, tuple(ended.messages.decode(errors="replace").splitlines()[-20:]))
 
 
 def _interpreter() -> str:

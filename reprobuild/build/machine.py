@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ from typing import Literal
 
 from reprobuild.build.project import Project, host_platform
 from reprobuild.errors import ReprobuildError
+from reprobuild.process import run_program
 from reprobuild.store.file_system import NETWORK_FILE_SYSTEMS, file_system_of
 
 Status = Literal["ok", "warn", "missing"]
 
 LEAST_PYTHON = (3, 11)
+PATIENCE = 10.0
+"""Seconds that a program may take to say its version."""
 ENOUGH_SPACE = 5 * 1000**3
 """Bytes: a small model with its Debian and Python packages."""
 
@@ -127,10 +129,10 @@ def _program(name: str, command: str, without: str) -> Finding:
     if not command:
         return Finding(name, "ok", path)
     try:
-        ended = subprocess.run(command.split(), capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        ended = run_program(command.split(), env=os.environ, limit=PATIENCE)
+    except OSError as error:
         return Finding(name, "ok", f"{path} does not answer ({error}); {without}")
-    return Finding(name, "ok", (ended.stdout.strip().splitlines() or [path])[0])
+    return Finding(name, "ok", (ended.output.decode(errors="replace").strip().splitlines() or [path])[0])
 
 
 def _daemon() -> Finding:

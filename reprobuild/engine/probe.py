@@ -13,6 +13,7 @@ from reprobuild.engine import bubblewrap
 from reprobuild.engine.protocol import Command, Isolation
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import ReprobuildError
+from reprobuild.process import run_program
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.scratch import Scratch
 
@@ -56,7 +57,7 @@ def try_out(engine: SandboxEngine) -> Isolation:
 
 def _version(binary: Path) -> str:
     """Ask bubblewrap for its name and version: ``bubblewrap 0.11.0``."""
-    asked = subprocess.run(
-        [str(binary), "--version"], capture_output=True, text=True, env={}, timeout=_TIME_LIMIT, check=True
-    )
-    return asked.stdout.strip()
+    asked = run_program([str(binary), "--version"], env={}, limit=_TIME_LIMIT)
+    if asked.code:
+        raise OSError(f"{binary} --version ended with {asked.code}")
+    return asked.output.decode(errors="replace").strip()

@@ -11,7 +11,6 @@ import binascii
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from reprobuild.derivation.image_reference import DOCKER_HUB, DOCKER_HUB_NAMES
 from reprobuild.errors import OutsideError, UsageError
 from reprobuild.fetch.stranger_json import read_json
+from reprobuild.process import run_program
 
 HELPER_SECONDS = 60.0
 LARGEST = 4 * 1024 * 1024
@@ -118,23 +118,18 @@ class DockerCredentials:
                 f"install {name}, or take it out of {path}",
             )
         try:
-            answer = subprocess.run(
-                [program, "get"],
-                input=server.encode(),
-                capture_output=True,
-                check=False,
-                timeout=HELPER_SECONDS,
-                env=dict(self._environment),
+            ended = run_program(
+                [program, "get"], env=self._environment, limit=HELPER_SECONDS, given=server.encode()
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except OSError as error:
             raise OutsideError(
                 f"{name} does not answer: {error}", f"try: echo {server} | {name} get"
             ) from None
-        said = answer.stdout[:LARGEST].decode("utf-8", "replace").strip()
-        if answer.returncode != 0:
+        said = ended.output[:LARGEST].decode("utf-8", "replace").strip()
+        if ended.code:
             if "not found" in said.lower() or "no credentials" in said.lower():
                 return None
-            last = said or answer.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            last = said or ended.messages.decode("utf-8", "replace").strip().rpartition("\n")[2]
             shown = "".join(char if char.isprintable() else " " for char in last[:200])
             raise OutsideError(f"{name} fails for {server}: {shown}", f"try: echo {server} | {name} get")
         try:

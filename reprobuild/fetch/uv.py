@@ -6,7 +6,6 @@ Knows nothing of what it is asked. uv reads no pip configuration, so the index i
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from reprobuild.errors import OutsideError, UpstreamError
 from reprobuild.fetch.python_index import PythonIndex
+from reprobuild.process import run_program
 
 PASSED_ON = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "netrc"),
@@ -47,21 +47,17 @@ def run_uv(
     the home folder's ``.netrc`` are used. Raises OutsideError where uv is not installed or does not end.
     """
     try:
-        answer = subprocess.run(
+        ended = run_program(
             [_program(), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=scratch,
             env=_environment(scratch, index, environment),
-            timeout=TIME_LIMIT,
-            check=False,
+            limit=TIME_LIMIT,
+            folder=scratch,
         )
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         raise UpstreamError(f"uv did not find versions within {TIME_LIMIT:.0f} seconds") from None
     except OSError as error:
         raise OutsideError(f"uv cannot be started: {error}", "pip install --force-reinstall uv") from None
-    return Answer(answer.returncode, answer.stdout, answer.stderr)
+    return Answer(ended.code, ended.output.decode(errors="replace"), ended.messages.decode(errors="replace"))
 
 
 def index_arguments(index: PythonIndex) -> list[str]:
