@@ -59,6 +59,13 @@ class PushFinished(Value):
     """Bytes that travelled for it now: 0 where it was there."""
 
 
+class PackProgressed(Value):
+    """Layers are compressed: how many of how many bytes have been read."""
+
+    done: int
+    size: int
+
+
 class StepStarted(Value):
     """Work on a step of an image begins."""
 
@@ -124,6 +131,7 @@ Event = (
     | PushStarted
     | PushProgressed
     | PushFinished
+    | PackProgressed
     | StepStarted
     | StepFinished
     | OutputLine

@@ -38,9 +38,7 @@ def export_sources(project: Project, derived: Derived, to: Path) -> dict[Digest,
 
     What the store lacks is fetched first. Raises OutsideError where the folder cannot be written.
     """
-    for one in derived.steps:
-        fetch(project, missing_downloads(project, one, derived.folder))
-    fetch(project, missing_exchanges(project, derived))
+    fetch_sources(project, derived)
     pinned = {pin.sha256: pin.size for pin in derived.pins}
     blobs = project.store.blobs
     for one in derived.steps:
@@ -55,6 +53,13 @@ def export_sources(project: Project, derived: Derived, to: Path) -> dict[Digest,
     except OSError as error:
         raise trouble(error, f"writing to {to}") from error
     return pinned
+
+
+def fetch_sources(project: Project, derived: Derived) -> None:
+    """Fetch what a derivation pins and the store lacks. Raises as ``fetch``."""
+    for one in derived.steps:
+        fetch(project, missing_downloads(project, one, derived.folder))
+    fetch(project, missing_exchanges(project, derived))
 
 
 def _write(project: Project, digest: Digest, path: Path) -> None:

@@ -178,7 +178,7 @@ def _files(image: Image, read_layer: ReadLayer, open_blob: OpenBlob, tag: str, d
     files.append(_known(_blob(image.image_id), image.config))
     files.append(_known(_blob(image.manifest_digest), image.manifest))
     for layer in {layer.diff_id: layer for layer in image.layers}.values():
-        files.append(_File(_blob(layer.diff_id), layer.size, _chunks_of(layer, read_layer, open_blob)))
+        files.append(_File(_blob(layer.diff_id), layer.size, verified_chunks(layer, read_layer, open_blob)))
     return files
 
 
@@ -225,10 +225,10 @@ def full_name(tag: str) -> str:
     return f"{DEFAULT_REGISTRY}/{tag}"
 
 
-def _chunks_of(
+def verified_chunks(
     reference: LayerReference, read_layer: ReadLayer, open_blob: OpenBlob
 ) -> Callable[[], Iterator[bytes]]:
-    """Give a function that streams a layer and ends in an error where it is not the image's."""
+    """Give a function that streams a layer and ends in a CheckFailedError where it is not the image's."""
 
     def chunks() -> Iterator[bytes]:
         layer = read_layer(reference)

@@ -17,6 +17,7 @@ from reprobuild.store.checkouts import LINKS, STACKS
 from reprobuild.store.disk import remove, trouble
 from reprobuild.store.locks import acquire, try_acquire
 from reprobuild.store.realisations import (
+    SAYING,
     bodies_of_listing,
     files_of_listing,
     needed_blobs,
@@ -151,7 +152,7 @@ class _Marks:
                 continue
             kind = record.get("kind")
             listings = needed_listings(record)
-            if kind == "diff":
+            if kind in SAYING:
                 free = str(record.get("layer")).removeprefix("sha256:") in self.blobs
             elif kind in ("run", "placement") and listings:
                 needed = {blob.hex for blob in needed_blobs(record) - listings}

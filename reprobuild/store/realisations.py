@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from reprobuild.store.store import Store
 
 SUFFIX = ".json"
+SAYING = ("diff", "packed")
+"""Kinds of records that say something of a layer, and need nothing of it."""
 _FILE_LINE = re.compile(rb"^f\t[0-7]+\t\d+:\d+\t(\d+)\t([0-9a-f]{64})\t", re.MULTILINE)
 
 
@@ -71,8 +73,8 @@ class Realisations:
 
 def needed_listings(record: Mapping[str, Any]) -> set[Digest]:
     """Give the digests of the tree and layer listings that a record needs."""
-    if record.get("kind") == "diff":
-        return set()  # says something of a layer, and needs nothing of it
+    if record.get("kind") in SAYING:
+        return set()
     found = {record.get("listing"), record.get("layer"), record.get("tree")}
     layers = record.get("layers")
     if isinstance(layers, list):
