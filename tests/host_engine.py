@@ -103,6 +103,7 @@ class HostGate:
 
     refused: Sequence[Refusal] = ()
     unused: Sequence[Pin] = ()
+    word: str = "predictor"
 
 
 REVERSE = (

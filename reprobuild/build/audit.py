@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reprobuild.build import recipes
 from reprobuild.build.derive import derive_recipe, lock_of
-from reprobuild.build.image import image_from_record, recall_diff_id, recall_image
+from reprobuild.build.image import image_from_record, recall_image
 from reprobuild.build.project import Project
 from reprobuild.canonical import canonical
 from reprobuild.derivation.predictors import Json
@@ -18,6 +18,7 @@ from reprobuild.errors import ReprobuildError
 from reprobuild.images.image import Config
 from reprobuild.images.tar import write_layer
 from reprobuild.store.audit import Finding
+from reprobuild.store.diff_ids import recall_diff_id
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, Tree, apply
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from reprobuild.build.archive import ArchiveError, Stream
+from reprobuild.images.archive import ArchiveError, Stream
 
 INPUT = 64 * 1024
 MOST_MEMORY = 512 * 1024 * 1024

@@ -9,18 +9,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.digest import Digest
 from reprobuild.engine.protocol import ENVIRONMENT
+from reprobuild.store.diff_ids import diff_key, measured_diff_id
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer
 from reprobuild.value import NOTHING, Value, replace
 
 if TYPE_CHECKING:
     from reprobuild.build.derive import Derived
-    from reprobuild.store.transaction import Transaction
 
 
 NAME_FIELDS = ("recipe", "version", "tag", "options")
@@ -180,7 +179,7 @@ def write_image(
     with store.transaction() as group:
         listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            measured = list(pool.map(lambda layer: diff_id(store, group, layer[1]), layers))
+            measured = list(pool.map(lambda layer: measured_diff_id(store, group, layer[1]), layers))
         references = [
             LayerReference(layer.digest, found, size, title)
             for (title, layer), (found, size) in zip(layers, measured, strict=True)
@@ -220,31 +219,3 @@ def write_image(
         }
         group.record(derived.derivation.input_hash, record)
     return image_from_record(record)
-
-
-def diff_key(listing: Digest) -> Digest:
-    """Give the key under which a layer's ``diff_id`` is remembered, by the digest of its listing."""
-    from reprobuild.derivation.derive import ASSEMBLER
-
-    return canonical_digest({"diff": ASSEMBLER, "layer": str(listing)})
-
-
-def recall_diff_id(store: Store, listing: Digest) -> Digest | None:
-    """Give what a layer is known to come to."""
-    record = store.realisations.get(diff_key(listing))
-    return None if record is None else Digest.parse(record["diff_id"])
-
-
-def diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int]:
-    """Give the digest and the size in bytes of a layer's tar stream, remembered with the group."""
-    key = diff_key(layer.digest)
-    record = store.realisations.get(key)
-    if record is not None:
-        return Digest.parse(record["diff_id"]), int(record["size"])
-    from reprobuild.images.tar import write_layer
-
-    found, size = write_layer(layer, store.blobs.open)
-    group.record(
-        key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}
-    )
-    return found, size

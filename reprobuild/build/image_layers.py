@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from reprobuild.build.archive import ArchiveError, Member, Stream
 from reprobuild.build.compression import LIMITS, Limits, unpacked
-from reprobuild.build.tar_reader import Body, read_tar
 from reprobuild.digest import Digest
+from reprobuild.images.archive import ArchiveError, Member, Stream
 from reprobuild.images.changes import Changed, RawChange
+from reprobuild.images.tar_reader import Body, read_tar
 from reprobuild.tree import Entry, TreeError, directory, resolve
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from reprobuild import tree
-from reprobuild.build.archive import ArchiveError, Member
 from reprobuild.build.compression import LIMITS, Limits, unpacked
-from reprobuild.build.tar_reader import Body, read_tar
 from reprobuild.build.zip_reader import MAGIC, ZipBody, read_zip
+from reprobuild.images.archive import ArchiveError, Member
+from reprobuild.images.tar_reader import Body, read_tar
 from reprobuild.tree import MOST_LINKS, Entry
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place.python import Python
 from reprobuild.build.place.wheels import place_wheel
 from reprobuild.build.remembered import recall_layer, remember_layer
@@ -36,6 +35,7 @@ from reprobuild.engine.protocol import ENVIRONMENT, Command, Result, thread_envi
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import OutputLine
 from reprobuild.fetch.stranger_json import read_json
+from reprobuild.images.archive import ArchiveError
 from reprobuild.tree import Entry, Layer, Tree, difference, file, overlay
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reprobuild.build.accounts import NoSuchAccountError, owner_of
-from reprobuild.build.archive import naming
 from reprobuild.build.place.context import store_context
 from reprobuild.build.place.copying import copied
 from reprobuild.build.remembered import has_bodies, recall_layer, remember_layer
@@ -22,6 +21,7 @@ from reprobuild.derivation.world import World
 from reprobuild.derivation.written import Copy, Setting, Stage
 from reprobuild.digest import Digest
 from reprobuild.errors import RecipeError, ReprobuildError
+from reprobuild.images.archive import naming
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry, Layer, Tree, directory, file, overlay

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, BinaryIO
 
-from reprobuild.build.archive import ArchiveError, Member, clean_path
 from reprobuild.build.compression import AGAIN, LIMITS, Limits
+from reprobuild.images.archive import ArchiveError, Member, clean_path
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 LONGEST_TARGET = 4096

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from reprobuild import settings, url
-from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place import url as placing
 from reprobuild.build.place.placement import Placement
 from reprobuild.derivation.pins import Pin
@@ -16,6 +15,7 @@ from reprobuild.digest import Digest
 from reprobuild.errors import DigestMismatchError, RecipeError
 from reprobuild.events import Event, Note
 from reprobuild.fetch.url import downloads
+from reprobuild.images.archive import ArchiveError
 from reprobuild.lock.resolver import Context
 from reprobuild.lock.url import resolve
 from reprobuild.store.store import Store

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.build.archive import ArchiveError
 from reprobuild.build.place import apt as place_apt
 from reprobuild.build.place.placement import Placement
 from reprobuild.canonical import canonical
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.words import apt
 from reprobuild.errors import BuildFailedError
+from reprobuild.images.archive import ArchiveError
 from reprobuild.store.store import Store
 from reprobuild.tree import Tree, TreeError, directory, link, overlay
 from tests.archives import member

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprobuild.build.archive import ArchiveError, Member
-from reprobuild.build.tar_reader import read_tar
+from reprobuild.images.archive import ArchiveError, Member
+from reprobuild.images.tar_reader import read_tar
 from tests.archives import END, FORMATS, block, member, octal, padded, pax, tar
 
 
@@ -202,3 +202,9 @@ def test_an_archive_that_is_cut_off_says_so(length: int) -> None:
 def test_the_last_member_before_a_cut_is_named() -> None:
     with pytest.raises(ArchiveError, match="in or after 'a'"):
         members(WHOLE[:1000])
+
+
+def test_names_of_any_bytes_where_they_are_asked_for() -> None:
+    data = block(b"caf\xe9", flag=b"2", link=b"\xe9") + END
+    ((found, _),) = read_tar(io.BytesIO(data), any_bytes=True)
+    assert (found.path, found.target) == ("caf\udce9", "\udce9")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from reprobuild.build.archive import ArchiveError
 from reprobuild.build.compression import Limits
 from reprobuild.build.unpack import SMALL, unpack
+from reprobuild.images.archive import ArchiveError
 from reprobuild.store.store import Store
 from reprobuild.tree import Entry, Tree, overlay
 from tests.archives import END, block, member, pax, symlink, tar, zipped

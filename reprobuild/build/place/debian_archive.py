@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from reprobuild.build.archive import ArchiveError, Member, Stream
 from reprobuild.build.compression import unpacked
-from reprobuild.build.tar_reader import Body, read_tar
 from reprobuild.debian.control import ControlError, Stanza, parse_stanza
 from reprobuild.derivation.pins import Pin
+from reprobuild.images.archive import ArchiveError, Member, Stream
+from reprobuild.images.tar_reader import Body, read_tar
 from reprobuild.tree import Entry, directory, file, link
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from reprobuild import tree
-from reprobuild.build.archive import naming
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.hub_layouts import LAYOUTS
@@ -20,6 +19,7 @@ from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.steps import Hub
 from reprobuild.errors import RecipeError
+from reprobuild.images.archive import naming
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 from reprobuild.tree import Entry

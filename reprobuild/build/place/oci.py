@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reprobuild.build.archive import ArchiveError, naming
 from reprobuild.build.image_layers import UnpackedLayer, stack, unpack_layer
 from reprobuild.build.place.parallel import largest_first
 from reprobuild.build.place.placement import Placement
@@ -20,6 +19,7 @@ from reprobuild.derivation.steps import Oci
 from reprobuild.derivation.world import CONFIG, MANIFEST
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
+from reprobuild.images.archive import ArchiveError, naming
 from reprobuild.images.base_config import BaseConfig, read_base_config
 from reprobuild.images.normal_form import SPECIAL, normal_form
 from reprobuild.tree import Tree, TreeError

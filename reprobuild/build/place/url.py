@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reprobuild import tree
-from reprobuild.build.archive import naming
 from reprobuild.build.place.placement import Placement
 from reprobuild.build.unpack import unpack
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Json
 from reprobuild.derivation.steps import FetchedFile
 from reprobuild.errors import RecipeError
+from reprobuild.images.archive import naming
 from reprobuild.store.store import Store
 from reprobuild.store.transaction import Transaction
 

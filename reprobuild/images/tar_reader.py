@@ -14,7 +14,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 
-from reprobuild.build.archive import ArchiveError, Kind, Member, Stream, clean_path, decoded, shown
+from reprobuild.images.archive import ArchiveError, Kind, Member, Stream, clean_path, decoded, shown
 
 BLOCK = 512
 READ_SIZE = 256 * 1024
@@ -129,11 +129,14 @@ class _Blocks:
             continue
 
 
-def read_tar(stream: Stream, *, is_layer: bool = False) -> Iterator[tuple[Member, Body]]:
+def read_tar(
+    stream: Stream, *, is_layer: bool = False, any_bytes: bool = False
+) -> Iterator[tuple[Member, Body]]:
     """Give members with their bodies; a body that is not read is passed over.
 
     ``is_layer``: as container engines read an image's layers: devices and fifos are given as such, a name
-    may begin with a slash, and the two blocks at the end may be missing. Raises ArchiveError, naming the
+    may begin with a slash, and the two blocks at the end may be missing. ``any_bytes``: names that are no
+    UTF-8 are read too, with lone surrogates. Raises ArchiveError, naming the
     member.
     """
     blocks = _Blocks(stream)
@@ -154,7 +157,7 @@ def read_tar(stream: Stream, *, is_layer: bool = False) -> Iterator[tuple[Member
                 _read_extension(flag, blocks, size, here, everywhere, last)
                 continue
             records = {**everywhere, **here} if everywhere else here
-            member = _member(header, flag, size, records, is_layer=is_layer)
+            member = _member(header, flag, size, records, is_layer=is_layer, any_bytes=any_bytes)
             if here:
                 here = {}
             if member is None:
@@ -255,7 +258,13 @@ def _pax_records(data: bytes, last: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _member(
-    header: bytes, flag: bytes, size: int, records: Mapping[str, bytes], *, is_layer: bool
+    header: bytes,
+    flag: bytes,
+    size: int,
+    records: Mapping[str, bytes],
+    *,
+    is_layer: bool,
+    any_bytes: bool,
 ) -> Member | None:
     """Make a member of a header and what was said before it; None for what only labels a volume."""
     if "path" in records:
@@ -274,7 +283,7 @@ def _member(
         raise ArchiveError(f"{shown(name)} is of a type that is not known, {flag!r}")
     if kind == "f" and name.endswith(b"/"):
         kind = "d"  # V7 has no other way to say it
-    path = clean_path(name.lstrip(b"/") if is_layer else name)
+    path = clean_path(name.lstrip(b"/") if is_layer else name, any_bytes=any_bytes)
     if records and any(key.startswith("GNU.sparse.") for key in records):
         raise ArchiveError(f"{path!r} is a sparse file", "pack the archive without --sparse")
     capability = b""
@@ -292,7 +301,8 @@ def _member(
             link = records["linkpath"] if "linkpath" in records else header[157:257].split(b"\0", 1)[0]
             if kind == "h" and is_layer:
                 link = link.lstrip(b"/")
-            target = clean_path(link) if kind == "h" else decoded(link)
+            read = clean_path if kind == "h" else decoded
+            target = read(link, any_bytes=any_bytes)
             if not target:
                 raise ArchiveError(f"{path!r} is a link to nothing")
     return Member(

@@ -56,12 +56,13 @@ class Member(NamedTuple):
     """Whole seconds since the epoch; read in an image's layer alone."""
 
 
-def clean_path(name: bytes) -> str:
+def clean_path(name: bytes, *, any_bytes: bool = False) -> str:
     """Give an archive's name as a relative path without ``.`` parts; ``""`` for the root.
 
-    Raises ArchiveError for what is absolute, leads upwards, or is no UTF-8.
+    ``any_bytes``: as ``decoded`` has it. Raises ArchiveError for what is absolute, leads upwards, or is
+    no UTF-8.
     """
-    path = decoded(name)
+    path = decoded(name, any_bytes=any_bytes)
     if path.startswith("/"):
         raise ArchiveError(f"{path!r} is an absolute path, which leads outside the place to unpack to")
     if "//" in path or "/." in path or path.startswith("./") or path.endswith("/") or path in (".", ".."):
@@ -74,10 +75,14 @@ def clean_path(name: bytes) -> str:
     return path
 
 
-def decoded(name: bytes) -> str:
-    """Give a name or the target of a link as text. Raises ArchiveError for what is no UTF-8."""
+def decoded(name: bytes, *, any_bytes: bool = False) -> str:
+    """Give a name or the target of a link as text.
+
+    ``any_bytes``: bytes that are no UTF-8 become lone surrogates, as ``os.fsdecode`` has them; without,
+    they are an ArchiveError.
+    """
     try:
-        text = name.decode()
+        text = name.decode(errors="surrogateescape" if any_bytes else "strict")
     except UnicodeDecodeError:
         raise ArchiveError(
             f"the name {shown(name)} is not UTF-8", "pack the archive again with names in UTF-8"

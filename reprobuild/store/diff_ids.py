@@ -1,0 +1,43 @@
+"""What layers come to as tar streams: their ``diff_id``, worked out once and remembered.
+
+Knows nothing of images.
+"""
+
+from __future__ import annotations
+
+from reprobuild.canonical import canonical_digest
+from reprobuild.digest import Digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.store.store import Store
+    from reprobuild.store.transaction import Transaction
+    from reprobuild.tree import Layer
+
+
+def diff_key(listing: Digest) -> Digest:
+    """Give the key under which a layer's ``diff_id`` is remembered, by the digest of its listing."""
+    from reprobuild.derivation.derive import ASSEMBLER
+
+    return canonical_digest({"diff": ASSEMBLER, "layer": str(listing)})
+
+
+def recall_diff_id(store: Store, listing: Digest) -> Digest | None:
+    """Give what a layer is known to come to."""
+    record = store.realisations.get(diff_key(listing))
+    return None if record is None else Digest.parse(record["diff_id"])
+
+
+def measured_diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Digest, int]:
+    """Give the digest and the size in bytes of a layer's tar stream, remembered with the group."""
+    key = diff_key(layer.digest)
+    record = store.realisations.get(key)
+    if record is not None:
+        return Digest.parse(record["diff_id"]), int(record["size"])
+    from reprobuild.images.tar import write_layer
+
+    found, size = write_layer(layer, store.blobs.open)
+    group.record(
+        key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}
+    )
+    return found, size
