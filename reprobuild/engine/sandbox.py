@@ -1,41 +1,24 @@
 """The embedded engine: bubblewrap, an overlay, a system call filter; no daemon and no root.
 
-Brings the parts of this folder together: it makes a command's scratch folder, starts bubblewrap,
-takes in what the command prints until everything inside has ended, and then gives what changed to
-the capture. Knows nothing of recipes, steps or stores.
+Brings the parts of this folder together: it makes a command's scratch folder, has the command run until
+everything inside has ended (``running``), and then gives what changed to the capture. Knows nothing of
+recipes or steps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import select
-import signal
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from reprobuild.engine import bubblewrap
-from reprobuild.engine.diagnosis import explain
-from reprobuild.engine.doorway import ClosedOnce, Doorway, closed_once, has_ended
+from reprobuild.engine.doorway import ClosedOnce, Doorway, closed_once
 from reprobuild.engine.exchange import copy_out
-from reprobuild.engine.launcher import Sandbox, StageDeniedError
+from reprobuild.engine.launcher import StageDeniedError
 from reprobuild.engine.layout import Layout
-from reprobuild.engine.lines import Lines
-from reprobuild.engine.memory import MemoryLimit
-from reprobuild.engine.protocol import (
-    Capture,
-    Command,
-    Gateway,
-    Isolation,
-    Result,
-    environment,
-)
-from reprobuild.engine.seccomp import filter_program
+from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
 from reprobuild.errors import EngineError, NotBuiltError
 from reprobuild.store.scratch import Scratch, reap
 
@@ -45,9 +28,6 @@ if TYPE_CHECKING:
     from reprobuild.engine.protocol import Ground
     from reprobuild.store.checkouts import Checkout, Checkouts
     from reprobuild.tree import Layer
-
-NOT_FOUND = 127
-"""The exit code of a command whose program is not in the tree, as shells have it."""
 
 
 class SandboxEngine:
@@ -122,7 +102,9 @@ class SandboxEngine:
             if gateway is not None:  # first, so that it starts while the rest is made
                 doorway = stack.enter_context(contextlib.closing(Doorway(gateway, self.owner)))
             layout = Layout(folder, checkout, command, gateway, self.owner, staged=staged)
-            run = _Run(binary, layout, command, doorway, self.owner, output)
+            from reprobuild.engine.running import Running
+
+            run = Running(binary, layout, command, doorway, self.owner, output)
             stack.enter_context(contextlib.closing(run))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal
@@ -168,249 +150,3 @@ def _refuse(command: Command, capture: Capture | None) -> None:
     if not command.argv:
         raise ValueError("a command has at least one word")
     bubblewrap.encode(command.argv)  # refuses what no process can be given
-
-
-class _Run:
-    """One command from its start until everything inside has ended."""
-
-    def __init__(
-        self,
-        binary: Path,
-        layout: Layout,
-        command: Command,
-        doorway: Doorway | None,
-        owner: int | None,
-        output: Callable[[bytes], None] | None,
-    ) -> None:
-        self.binary = binary
-        self.layout = layout
-        self.command = command
-        self.doorway = doorway
-        self.owner = owner
-        self.lines = Lines(*([output] if output else []))
-        self.exit_code: int | None = None
-        self.init: int | None = None
-        self.said = b""
-        self.init_number = 0
-        self.timed_out = False
-        self.memory: MemoryLimit | None = None
-
-    def go(self, stdin: BinaryIO | None) -> Result:
-        begun = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            if self.command.memory is not None:
-                self.memory = stack.enter_context(MemoryLimit(self.command.memory))
-            program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
-            status, status_in = _pipe(stack)
-            block_out, block = _pipe(stack)
-            printed, printed_in = _pipe(stack)
-            terminal = self.command.terminal
-            options = bubblewrap.options(
-                self.layout.mounts,
-                env=environment(self.command, self.layout.env),
-                workdir=self.command.workdir,
-                terminal=terminal,
-                seccomp=program.fileno(),
-                status=status_in.fileno(),
-                block=block_out.fileno(),
-            )
-            sandbox = Sandbox(
-                self.binary,
-                self.owner,
-                self.layout.places,
-                options,
-                self.command.argv,
-                stdin=None if terminal else _standard_input(stack, stdin),
-                stdout=None if terminal else printed_in.fileno(),
-                descriptors=[file.fileno() for file in (program, status_in, block_out)],
-                status=status.fileno(),
-                block=block.fileno(),
-                limits=self.memory.prelude if self.memory else "",
-                terminal=terminal,
-            )
-            stack.callback(sandbox.release)
-            for file in (status_in, block_out, printed_in):
-                file.close()
-            self.status = status
-            try:
-                if sandbox.interruption is not None:
-                    raise sandbox.interruption
-                self._attend(sandbox, printed, block)
-            except BaseException:
-                self._end_all(sandbox)
-                raise
-            self.lines.close()
-            return self._result(sandbox.process.returncode, time.monotonic() - begun)
-
-    def _attend(self, sandbox: Sandbox, printed: FileIO, block: FileIO) -> None:
-        """Take in what comes until everything inside has ended."""
-        limit = self.command.timeout
-        deadline = None if limit is None else time.monotonic() + limit
-        poll = select.poll()
-        poll.register(printed, select.POLLIN)
-        poll.register(self.status, select.POLLIN)
-        open_files = {printed.fileno(), self.status.fileno()}
-        while open_files:
-            wait = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-            for descriptor, _ in poll.poll(wait):
-                if descriptor == printed.fileno():
-                    ended = not self._take_printed(printed)
-                elif descriptor == self.status.fileno():
-                    is_new = self.init is None
-                    ended = not self._take_status()
-                    if ended:
-                        self._kill()  # bubblewrap has ended with its command: what that left running goes too
-                    if self.init is not None and is_new:
-                        poll.register(self.init, select.POLLIN)
-                        open_files.add(self.init)
-                        sandbox.entrust(self.init_number)
-                        self._begin(poll, block)
-                elif descriptor == self.init:
-                    ended = True
-                else:
-                    ended = False
-                    self._take_arrival(poll, descriptor, block)
-                if ended:
-                    poll.unregister(descriptor)
-                    open_files.discard(descriptor)
-            if deadline is not None and time.monotonic() >= deadline:
-                self.timed_out = True
-                deadline = None
-                self._kill()
-        sandbox.process.wait()
-
-    def _begin(self, poll: select.poll, block: FileIO) -> None:
-        """Have the gateway's sockets opened, else let the command begin."""
-        assert self.init is not None
-        if self.doorway is None:
-            self._release(block)
-        else:
-            self.doorway.enter(self.init_number, self.init)
-            poll.register(self.doorway.channel.fileno(), select.POLLIN)
-
-    def _take_arrival(self, poll: select.poll, descriptor: int, block: FileIO) -> None:
-        """Take the gateway's sockets and let the command begin; or hand them over, once one has something."""
-        doorway = self.doorway
-        assert doorway is not None
-        if not block.closed:
-            poll.unregister(descriptor)
-            try:
-                doorway.take()
-            except EngineError:
-                if self.init is not None and has_ended(self.init):
-                    return  # bubblewrap says what went wrong
-                raise
-            for one in doorway.sockets:
-                poll.register(one, select.POLLIN)
-            self._release(block)
-            doorway.settle()
-        elif doorway.sockets:
-            for one in doorway.sockets:
-                poll.unregister(one)
-            doorway.attend()
-
-    def _release(self, block: FileIO) -> None:
-        if self.memory is not None:
-            self.memory.take_in(self.init_number)
-        with contextlib.suppress(BrokenPipeError):  # then bubblewrap says why
-            block.write(b"\0")
-        block.close()
-
-    def _take_printed(self, printed: FileIO) -> bool:
-        data = printed.read(1 << 16)
-        if data:
-            self.lines.feed(data)
-        return bool(data)
-
-    def _take_status(self) -> bool:
-        """Read what bubblewrap says of itself: one JSON object a line; False at its end."""
-        data = self.status.read(1 << 12)
-        if not data:
-            return False
-        # bubblewrap writes an object in several pieces.
-        *lines, self.said = (self.said + data).split(b"\n")
-        for line in lines:
-            if (said := _number(line, b"child-pid")) is not None:
-                self.init_number = said
-                self.init = os.pidfd_open(said)
-            elif (said := _number(line, b"exit-code")) is not None:
-                self.exit_code = said
-        return True
-
-    def _kill(self) -> None:
-        """Kill the first process inside; the kernel kills the others before that one is gone."""
-        if self.init is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.init, signal.SIGKILL)
-
-    def _end_all(self, sandbox: Sandbox) -> None:
-        """End everything inside and wait until it has ended, whatever else comes meanwhile."""
-        while True:
-            try:
-                while self.init is None and self._take_status():
-                    pass
-                self._kill()
-                if self.init is not None:
-                    select.select([self.init], [], [])
-                sandbox.process.wait()
-                return
-            except (KeyboardInterrupt, SystemExit):
-                continue
-
-    def close(self) -> None:
-        if self.init is not None:
-            os.close(self.init)
-
-    def _result(self, returned: int, seconds: float) -> Result:
-        exit_code = self.exit_code
-        if exit_code is None:
-            exit_code = self._explain(returned)
-        tail = self.lines.tail
-        return Result(
-            exit_code,
-            seconds,
-            timed_out=self.timed_out,
-            out_of_memory=self.memory is not None and self.memory.was_exceeded(exit_code, tail),
-            tail=tail,
-        )
-
-    def _explain(self, returned: int) -> int:
-        """Say why the command never ran: all that was printed is bubblewrap's own then."""
-        if self.timed_out:
-            return 128 + signal.SIGKILL
-        message = "; ".join(self.lines.tail)
-        if "bwrap: execvp" in message or (self.command.terminal and self.init is not None):
-            return NOT_FOUND  # on a terminal bubblewrap has said itself what is wrong
-        if returned < 0:
-            message = f"it was ended from outside by signal {-returned}"
-        why, hint = explain(message.replace("bwrap: ", ""), self.layout.upper)
-        raise EngineError(f"the sandbox could not be made: {why}", hint or "run: reprobuild doctor")
-
-
-def _number(line: bytes, name: bytes) -> int | None:
-    """Read a number of bubblewrap's status, ``{ "exit-code": 0 }``: one object a line, plain names."""
-    _, _, rest = line.partition(b'"' + name + b'":')
-    digits = rest.replace(b"}", b",").partition(b",")[0].strip()
-    return int(digits) if digits else None
-
-
-def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    return stack.enter_context(FileIO(reader, "rb")), stack.enter_context(FileIO(writer, "wb"))
-
-
-def _memory_file(content: bytes) -> FileIO:
-    file = FileIO(os.memfd_create("reprobuild", os.MFD_CLOEXEC), "r+b")
-    file.write(content)
-    file.seek(0)
-    return file
-
-
-def _standard_input(stack: contextlib.ExitStack, stdin: BinaryIO | None) -> int:
-    """Give the descriptor of a file to read from; what has none is taken into memory first."""
-    if stdin is None:
-        return subprocess.DEVNULL
-    try:
-        return stdin.fileno()
-    except OSError:
-        return stack.enter_context(_memory_file(stdin.read())).fileno()
