@@ -1,4 +1,4 @@
-"""What a command sees, what is told of how it ended, and what is captured."""
+"""What a command sees and is given, and what is told of how it ended."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import os
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reprobuild.engine import world
-from reprobuild.engine.protocol import ENVIRONMENT, Command, RawChange, thread_environment
+from reprobuild.engine.protocol import ENVIRONMENT, Command, thread_environment
 from reprobuild.errors import ReprobuildError
 from reprobuild.value import replace as changed
 from tests.require import require
-from tests.roots import give_to
 from tests.sandboxes import PROJECT, Sandboxes
 
 # How it ended.
@@ -190,119 +188,6 @@ def test_an_archive_with_foreign_owners_unpacks(sandboxes: Sandboxes) -> None:
     )
     assert outcome.result.exit_code == 0
     assert outcome.capture["tmp/theirs"][3:5] == (0, 0)
-
-
-# What changed.
-
-CHANGES = {
-    "nothing": ("true", []),
-    "a file": ("echo x > /var/new", [("var", "d"), ("var/new", "f")]),
-    "a link": ("ln -s /nowhere /var/link", [("var", "d"), ("var/link", "l")]),
-    "removed": ("rm /etc/passwd", [("etc", "d"), ("etc/passwd", "gone")]),
-    "a folder removed": ("rmdir /usr/bin", [("usr", "d"), ("usr/bin", "gone")]),
-    "a folder replaced": (
-        "rm -r /usr; mkdir /usr; touch /usr/new",
-        [("usr", "opaque"), ("usr", "d"), ("usr/new", "f")],
-    ),
-    "a folder in place of a file": (
-        "rm /etc/passwd; mkdir /etc/passwd",
-        [("etc", "d"), ("etc/passwd", "opaque"), ("etc/passwd", "d")],
-    ),
-    "made and removed": ("touch /made; rm /made", []),
-    "mode": ("chmod 700 /var", [("var", "d")]),
-    "a fifo": ("mkfifo /var/pipe", [("var", "d"), ("var/pipe", "other")]),
-    "mounts leave nothing": ("touch /dev/shm/x; ls /proc /sys > /dev/null", []),
-    "a fixed file": ("echo 192.0.2.1 a > /etc/hosts", [("etc", "d"), ("etc/hosts", "f")]),
-    "temporary": ("touch /tmp/x", [("tmp", "d"), ("tmp/x", "f")]),
-    "no permissions": (
-        "mkdir /var/closed; echo x > /var/closed/file; chmod 0 /var/closed/file /var/closed",
-        [("var", "d"), ("var/closed", "d"), ("var/closed/file", "f")],
-    ),
-    "order": (
-        "mkdir /z /y; touch /z/b /z/a /y.x",
-        [("y", "d"), ("y.x", "f"), ("z", "d"), ("z/a", "f"), ("z/b", "f")],
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "changes"), CHANGES.values(), ids=CHANGES)
-def test_changes_are_captured(sandboxes: Sandboxes, text: str, changes: list[tuple[str, str]]) -> None:
-    outcome = sandboxes.shell(text, capture=True)
-    assert outcome.result.tail == ()
-    assert outcome.capture.summary() == changes
-
-
-def test_a_change_tells_all_of_a_file(sandboxes: Sandboxes) -> None:
-    outcome = sandboxes.shell(
-        "echo text > /f; chmod 6751 /f; touch -d @1000000000 /f; ln -s ../a /l; mkdir -m 0 /d", capture=True
-    )
-    assert outcome.capture["f"] == RawChange("f", "f", 0o6751, 0, 0, 1_000_000_000, 5)
-    assert outcome.capture.bodies == {"f": b"text\n"}
-    assert outcome.capture["l"].target == "../a"
-    assert outcome.capture["d"].mode == 0
-
-
-def test_names_that_are_no_utf8_are_kept(sandboxes: Sandboxes) -> None:
-    outcome = sandboxes.shell("touch \"/$(printf 'a\\377')\"", capture=True)
-    assert outcome.capture.summary() == [("a\udcff", "f")]
-
-
-def test_a_renamed_folder_is_captured_whole(sandboxes: Sandboxes) -> None:
-    outcome = sandboxes.shell("mv /usr /usr.old; mkdir -p /var/a/b; mv /var/a /var/c", capture=True)
-    found = [change for change in outcome.capture.summary() if change[1] != "opaque"]
-    assert found == [
-        ("usr", "gone"),
-        ("usr.old", "d"),
-        ("usr.old/bin", "d"),
-        ("var", "d"),
-        ("var/c", "d"),
-        ("var/c/b", "d"),
-    ]
-
-
-def test_the_tree_itself_never_changes(sandboxes: Sandboxes) -> None:
-    before = sorted(path.relative_to(sandboxes.lowers[0]) for path in sandboxes.lowers[0].rglob("*"))
-    sandboxes.shell("rm -rf /etc /bin/busybox; echo x > /bin/sh")
-    assert before == sorted(path.relative_to(sandboxes.lowers[0]) for path in sandboxes.lowers[0].rglob("*"))
-
-
-def test_a_tree_that_is_not_writable_says_so(sandboxes: Sandboxes) -> None:
-    outcome = sandboxes.shell("touch /x; echo $?", writable=False)
-    assert outcome.result.tail[-1] == "1"
-    assert "Read-only" in outcome.text
-
-
-def test_later_folders_of_a_stack_lie_below(sandboxes: Sandboxes) -> None:
-    top = sandboxes.home / "top"
-    (top / "etc").mkdir(parents=True)
-    (top / "etc/passwd").write_text("on top\n")
-    if os.geteuid() == 0:
-        give_to(top, sandboxes.uid)
-    stacked = replace(sandboxes, lowers=(top, *sandboxes.lowers))
-    assert stacked.shell("cat /etc/passwd; ls /etc/group").text == "on top\n/etc/group\n"
-
-
-def test_nothing_is_left_behind(sandboxes: Sandboxes) -> None:
-    sandboxes.shell(
-        "mkdir -p /a; chmod 0 /a; i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done",
-        inputs={"/in/x": sandboxes.lowers[0] / "etc/passwd"},
-    )
-    assert list((sandboxes.home / "scratch").iterdir()) == []
-
-
-TRAPS = {
-    "deep": ("i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done", "200 deep"),
-    "large": ("dd if=/dev/zero of=large bs=1 count=1 seek=1000000000000 2>/dev/null", "too large"),
-}
-
-
-@pytest.mark.parametrize(("text", "message"), TRAPS.values(), ids=TRAPS)
-def test_what_nobody_honest_leaves_is_an_error(sandboxes: Sandboxes, text: str, message: str) -> None:
-    with pytest.raises(ReprobuildError, match=message):
-        sandboxes.shell(f"cd /var; {text}", capture=True)
-    with pytest.raises(ReprobuildError, match=message):
-        sandboxes.shell(f"cd /out; {text}", outputs={"/out": sandboxes.home / "trapped"})
-    assert list((sandboxes.home / "scratch").iterdir()) == []
 
 
 # What goes in and out.

@@ -7,113 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild import settings
 from reprobuild.build.place import wheels as place_wheels
 from reprobuild.build.plan import missing_downloads
 from reprobuild.build.project import Project
 from reprobuild.derivation.derive import derive_step
-from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.steps import Wheels
 from reprobuild.derivation.words import wheels
 from reprobuild.digest import Digest
-from reprobuild.errors import (
-    CheckFailedError,
-    OfflineError,
-    RecipeError,
-    ReprobuildError,
-    UpstreamError,
-)
-from reprobuild.events import Event, Note, ignore
+from reprobuild.errors import CheckFailedError, OfflineError, RecipeError, ReprobuildError, UpstreamError
+from reprobuild.events import ignore
 from reprobuild.fetch import wheels as fetch_wheels
 from reprobuild.fetch.download import fetch_all
 from reprobuild.lock import wheels as lock_wheels
-from reprobuild.lock.resolver import Context
 from reprobuild.store.store import Store
-from reprobuild.tree import Tree, file, overlay
 from tests.debian import served
 from tests.require import require
+from tests.wheel_scene import APP, RESOLVED, context, image, names, resolve
 from tests.wheels import Index, simple_index, wheel
-
-EMPTY = Digest.of(b"")
-
-
-def image(store: Store, *paths: str, version: str = "3.11.2") -> Tree:
-    """A tree with Debian's Python of a version, as far as anybody looks; ``paths``: more empty files."""
-    minor = version.rpartition(".")[0]
-    status = f"Package: python{minor}-minimal\nVersion: {version}-6+deb12u8\n".encode()
-    with store.transaction() as group:
-        digest = group.add_bytes(status)
-        group.add_bytes(b"")
-    entries = [
-        file(f"usr/bin/python{minor}", EMPTY, 0, 0o755),
-        file(f"var/lib/dpkg/status.d/python{minor}-minimal", digest, len(status)),
-        *(file(path, EMPTY, 0) for path in paths),
-    ]
-    return overlay(Tree(), entries)
-
-
-def context(
-    store: Store,
-    index: str,
-    tree: Tree | None = None,
-    *,
-    offline: bool = False,
-    told: list[Event] | None = None,
-) -> Context:
-    flags = {"store": str(store.root), "python_index": index, "offline": offline}
-    return Context(
-        store=store,
-        settings=settings.load(flags, {"HOME": str(store.root)}, str(store.root)),
-        tell=ignore if told is None else told.append,
-        platform="linux/amd64",
-        tree=tree or image(store),
-        recipe_folder=store.root,
-    )
-
-
-def resolve(
-    step: Wheels,
-    store: Store,
-    index: str,
-    tree: Tree | None = None,
-    *,
-    offline: bool = False,
-    told: list[Event] | None = None,
-) -> tuple[Pin, ...]:
-    return lock_wheels.resolve(step, context(store, index, tree, offline=offline, told=told))
-
-
-def names(pins: tuple[Pin, ...]) -> list[str]:
-    return [pin.name for pin in pins]
-
-
-APP = {
-    "app-1.0-py3-none-any.whl": wheel(
-        "app",
-        "1.0",
-        {"app/__init__.py": b"import dep\n"},
-        requires=[
-            "dep>=1",
-            "forwindows; sys_platform == 'win32'",
-            "forarm; platform_machine == 'aarch64'",
-            "fornew; python_version >= '3.12'",
-            "forpatch; python_full_version < '3.11.3'",
-        ],
-        entry_points="[console_scripts]\napp = app:main\n",
-    ),
-    "dep-1.0-py3-none-any.whl": wheel("dep", "1.0", {"dep.py": b"OLD = 1\n"}),
-    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl": wheel(
-        "dep", "2.0", {"dep.py": b"X = 1\n"}, is_pure=False
-    ),
-    "dep-2.0-cp311-cp311-win_amd64.whl": wheel("dep", "2.0", {"dep.py": b"W = 1\n"}),
-    "dep-2.0-py3-none-any.whl": wheel("dep", "2.0", {"dep.py": b"PURE = 1\n"}),
-    "forpatch-1.0-py3-none-any.whl": wheel("forpatch", "1.0", {"forpatch.py": b"P = 1\n"}),
-}
-RESOLVED = [
-    "app-1.0-py3-none-any.whl",
-    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl",
-    "forpatch-1.0-py3-none-any.whl",
-]
 
 
 @pytest.fixture
@@ -195,53 +105,6 @@ def test_a_build_fetches_from_a_folder_that_is_not_the_recipe_s(store: Store, tm
     project = Project(context(empty, place).settings)
     wanted = missing_downloads(project, derive_step(step, pins), tmp_path / "recipe")
     assert [got.digest for got in fetch_all(empty, wanted, tell=ignore)] == [pin.sha256 for pin in pins]
-
-
-DATES = {
-    "dep-1.0-py3-none-any.whl": "2020-05-01T23:59:59Z",
-    "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl": "2021-05-01T00:00:00Z",
-    "dep-2.0-cp311-cp311-win_amd64.whl": "2021-05-01T00:00:00Z",
-    "dep-2.0-py3-none-any.whl": "2021-05-01T00:00:00Z",
-}
-
-
-@pytest.mark.parametrize(
-    ("as_of", "version"),
-    [
-        ("2020-05-01", "1.0"),
-        ("2021-04-30", "1.0"),
-        ("2021-05-01", "2.0"),
-        ("20210430T235959Z", "1.0"),
-        ("20210501T000001Z", "2.0"),
-    ],
-)
-def test_as_of_takes_the_versions_of_that_day(store: Store, index: Index, as_of: str, version: str) -> None:
-    index.dates.update(DATES)
-    [pin] = resolve(wheels("dep", as_of=as_of), store, index.url)
-    assert pin.hashed["version"] == version
-
-
-def test_as_of_before_everything_says_what_is_missing(store: Store, index: Index) -> None:
-    index.dates.update(DATES)
-    with pytest.raises(RecipeError, match="dep"):
-        resolve(wheels("dep", as_of="2019-01-01"), store, index.url)
-
-
-@pytest.mark.parametrize("is_json", [True, False], ids=["json", "html"])
-def test_an_index_without_dates_cannot_answer_as_of(store: Store, is_json: bool) -> None:
-    with (
-        simple_index(APP, is_json=is_json) as served,
-        pytest.raises(UpstreamError, match=r"as_of=2021-01-01 needs to know when files were uploaded"),
-    ):
-        resolve(wheels("dep", as_of="2021-01-01"), store, served.url)
-
-
-def test_files_without_a_date_are_left_out_and_named(store: Store, index: Index) -> None:
-    index.dates["dep-1.0-py3-none-any.whl"] = DATES["dep-1.0-py3-none-any.whl"]
-    told: list[Event] = []
-    [pin] = resolve(wheels("dep", as_of="2022-01-01"), store, index.url, told=told)
-    assert pin.hashed["version"] == "1.0"
-    assert [event.text for event in told if isinstance(event, Note) and "left out" in event.text]
 
 
 SOURCE_ONLY = {"only-1.0.tar.gz": b"source", "only-0.9.tar.gz": b"source"}
