@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text
-from reprobuild.cli.ui import say
+from reprobuild.cli.ui import line_of, say
 from reprobuild.errors import OutsideError
+
+if TYPE_CHECKING:
+    from reprobuild.events import Event
+    from reprobuild.store.daemons import KeptTree
+    from reprobuild.store.gc import GcPlan
+    from reprobuild.store.store import Store
 
 KINDS = (
     ("realisation", "realisations"),
@@ -36,14 +44,17 @@ def command(session: Session, dry_run: bool, grace: float | None, checkouts: boo
     seconds = GRACE if grace is None else grace * 3600
     planned = plan(store, grace=seconds, all_checkouts=checkouts)
     swept = 0
+    trees = [(one, 0) for one in planned.idle_trees]  # how large they are is known to their daemons alone
     if not dry_run:
         planned = carry_out(store, planned)
         clear(str(store.root))
         swept = _sweep_predictions(store.root, seconds)
+        trees = _collect_trees(store, planned)
     if session.json:
         victims = [
             {"kind": victim.kind, "name": victim.name, "size": victim.size} for victim in planned.victims
         ]
+        victims += [{"kind": "tree", "name": _name(one), "size": size} for one, size in trees]
         print_json(
             document(dry_run=dry_run, size=planned.size, kept=planned.kept, victims=victims, swept=swept)
         )
@@ -58,10 +69,32 @@ def command(session: Session, dry_run: bool, grace: float | None, checkouts: boo
         lines += [
             f"  {victim.kind:11}  {size_text(victim.size):>9}  {victim.name}" for victim in planned.victims
         ]
+        lines += [f"  {'tree':11}  {'':>9}  {_name(one)}" for one, _ in trees]
+    elif trees:
+        size = sum(size for _, size in trees)
+        lines.append(f"{count_text(len(trees), 'tree')} gone from container daemons: {size_text(size)}")
     if swept:
         lines.append(f"files that no prediction names gone: {size_text(swept)}")
     print_text("\n".join(lines))
     return 0
+
+
+def _name(tree: KeptTree) -> str:
+    from reprobuild.engine.docker.garbage import image_of
+
+    return f"{image_of(tree.tree)} in {tree.host}"
+
+
+def _collect_trees(store: Store, planned: GcPlan) -> list[tuple[KeptTree, int]]:
+    """Remove what container daemons keep for nothing; no daemon is asked where there is no such thing."""
+    if not planned.idle_trees:
+        return []
+    from reprobuild.engine.docker.garbage import collect
+
+    def tell(event: Event) -> None:
+        say(line_of(event))
+
+    return list(collect(store, planned.idle_trees, planned.cutoff, os.environ, tell))
 
 
 def _sweep_predictions(store: Path, age: float) -> int:

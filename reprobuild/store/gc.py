@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.store.checkouts import LINKS, STACKS
+from reprobuild.store.daemons import KeptTree
 from reprobuild.store.disk import remove, trouble
 from reprobuild.store.locks import acquire, try_acquire
 from reprobuild.store.realisations import (
@@ -63,6 +65,8 @@ class GcPlan:
     """Seconds since the epoch: what changed later stays."""
     kept: int = field(default=0)
     """Bytes of the blobs that stay."""
+    idle_trees: tuple[KeptTree, ...] = ()
+    """What daemons keep of the store and nothing needs: theirs to remove (``engine.docker.garbage``)."""
 
     def of_kind(self, kind: str) -> tuple[Victim, ...]:
         """Give the victims of one kind."""
@@ -133,6 +137,15 @@ class _Marks:
                 self.mark_listing(listing)
             todo += needed_records(record)
 
+    def stacks(self) -> Iterator[tuple[Digest, ...]]:
+        """Give the layers of each image that is kept, lowest first, by their listings."""
+        for key in self.records:
+            layers = self.all[key].get("layers")
+            if isinstance(layers, list):
+                # As the record names them; a name that makes no sense keeps nothing.
+                with suppress(ValueError, TypeError, KeyError, AttributeError):
+                    yield tuple([Digest.parse(layer["layer"]) for layer in layers])
+
     def mark_listing(self, digest: Digest) -> None:
         """Keep a listing, and all bodies that it names."""
         self.blobs.add(digest.hex)
@@ -186,7 +199,8 @@ def _plan(store: Store, cutoff: float, now: float, all_checkouts: bool) -> GcPla
             kept += found.st_size
         else:
             victims.append(Victim("blob", name, found.st_size))
-    return GcPlan((*victims, *checkouts, *_leftovers(store, now)), cutoff, kept)
+    idle = tuple(_idle_trees(store, marks, cutoff, all_checkouts))
+    return GcPlan((*victims, *checkouts, *_leftovers(store, now)), cutoff, kept, idle)
 
 
 def _listings_of_checkouts(store: Store, going: Collection[str] = ()) -> set[str]:
@@ -196,16 +210,8 @@ def _listings_of_checkouts(store: Store, going: Collection[str] = ()) -> set[str
 
 def _idle_checkouts(store: Store, marks: _Marks, cutoff: float, everything: bool) -> Iterator[Victim]:
     kept: set[str] = set()
-    for key in () if everything else marks.records:
-        layers = marks.all[key].get("layers")
-        if not isinstance(layers, list):
-            continue
-        # As the record names them, in order; a name that makes no sense keeps nothing.
-        try:
-            digests = [Digest.parse(layer["layer"]) for layer in layers]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
-        kept.update(store.checkouts.stack_of(digests) or ())
+    for layers in () if everything else marks.stacks():
+        kept.update(store.checkouts.stack_of(layers) or ())
     for name in store.checkouts.names():
         path = os.path.join(store.checkouts.folder, name)
         if name in kept or changed(path) >= cutoff:
@@ -215,6 +221,13 @@ def _idle_checkouts(store: Store, marks: _Marks, cutoff: float, everything: bool
             with lease:  # as long as we look into it: another gc may be taking this folder too
                 victim = Victim("checkout", name, _checkout_size(store, name))
             yield victim
+
+
+def _idle_trees(store: Store, marks: _Marks, cutoff: float, everything: bool) -> Iterator[KeptTree]:
+    kept = set() if everything else set(marks.stacks())
+    for one in store.daemons:
+        if one.layers not in kept and changed(store.daemons.locate(one.host, one.tree)) < cutoff:
+            yield one
 
 
 def _checkout_size(store: Store, name: str) -> int:
@@ -272,7 +285,7 @@ def _carry_out(store: Store, planned: GcPlan) -> GcPlan:
     _forget_stacks(store)
     gone += _remove_leftovers(store, planned)
     _remove_free_locks(store)
-    return GcPlan(tuple(gone), planned.cutoff, planned.kept)
+    return replace(planned, victims=tuple(gone))
 
 
 def _move_all(store: Store, planned: GcPlan, trash: str) -> list[Victim]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from reprobuild.store.blobs import Blobs
     from reprobuild.store.checkouts import Checkouts
+    from reprobuild.store.daemons import Daemons
     from reprobuild.store.locks import Lock
     from reprobuild.store.realisations import Realisations
     from reprobuild.store.roots import Roots
@@ -142,6 +143,13 @@ class Store:
         from reprobuild.store.checkouts import Checkouts
 
         return Checkouts(self)
+
+    @cached_property
+    def daemons(self) -> Daemons:
+        """What container daemons keep of it."""
+        from reprobuild.store.daemons import Daemons
+
+        return Daemons(self)
 
     def transaction(self) -> Transaction:
         """Begin a group of writes: ``with store.transaction() as group:``."""
