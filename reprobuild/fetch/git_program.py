@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from reprobuild.errors import OutsideError, UpstreamError
+from reprobuild.fetch.guarded import guarded
 
 TIME_LIMIT = 6 * 3600.0
 """Seconds for one call; servers that say nothing are given up much sooner, by who speaks to them."""
@@ -125,28 +125,24 @@ class Git:
     def _started(
         self, arguments: tuple[str, ...], stdin: BinaryIO | None, output: str
     ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]]:
-        """Start git in a process group of its own, which is gone when the context ends."""
-        with open(self._folder / "messages", "w+b") as messages, open(self._folder / "answer", "w+b") as file:
+        """Start git in a process group of its own, which is gone when the context ends, or we are."""
+        with ExitStack() as stack:
+            messages = stack.enter_context(open(self._folder / "messages", "w+b"))
+            file = stack.enter_context(open(self._folder / "answer", "w+b"))
             try:
-                process = subprocess.Popen(
-                    [self._program, *arguments],
-                    stdin=subprocess.DEVNULL if stdin is None else stdin,
-                    stdout=subprocess.PIPE if output == "pipe" else file,
-                    stderr=messages,
-                    cwd=self._folder,
-                    env=self._environment,
-                    start_new_session=True,
+                process = stack.enter_context(
+                    guarded(
+                        [self._program, *arguments],
+                        stdin=subprocess.DEVNULL if stdin is None else stdin,
+                        stdout=subprocess.PIPE if output == "pipe" else file,
+                        stderr=messages,
+                        cwd=self._folder,
+                        env=self._environment,
+                    )
                 )
             except OSError as error:
                 raise OutsideError(f"{self._program} cannot be started: {error.strerror}") from None
-            try:
-                yield process, cast("BinaryIO", process.stdout or file), messages
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
+            yield process, cast("BinaryIO", process.stdout or file), messages
 
 
 def find_git(environment: Mapping[str, str]) -> str:

@@ -1,0 +1,77 @@
+"""git does not outlive whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from reprobuild.fetch.git_program import Git
+git = Git(Path(sys.argv[1]), os.environ)
+with open(0, "rb") as stdin:
+    if sys.argv[2] == "run":
+        git.run("hash-object", "--stdin", stdin=stdin)
+    else:
+        with git.reading("cat-file", "--batch", stdin=stdin) as answers:
+            answers.read()
+"""
+SECONDS = 30.0
+
+
+def children(pid: int) -> dict[int, str]:
+    """Give the processes that a process has started, with their names."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, rest = entry.read_text().partition(" (")[2].rsplit(") ", 1)
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if int(parent) == pid and state != "Z":
+            found[int(entry.parent.name)] = name
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def until(is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_so()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("way", ["run", "reading"])
+def test_git_ends_with_its_caller(tmp_path: Path, way: str, number: signal.Signals) -> None:
+    reader, writer = os.pipe()  # held open here: git has something to wait for
+    try:
+        caller = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), way], stdin=reader, stderr=subprocess.DEVNULL
+        )
+        try:
+            assert until(lambda: "git" in children(caller.pid).values())
+            started = children(caller.pid)
+            caller.send_signal(number)
+            caller.wait(SECONDS)
+            assert until(lambda: not any(map(is_running, started))), started
+        finally:
+            caller.kill()
+            caller.wait()
+    finally:
+        os.close(reader)
+        os.close(writer)
