@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from reprobuild.derivation.exchange import MASK, Exchange, ordered
+from reprobuild.derivation.exchange import Exchange, ordered
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import ReprobuildError, UpstreamError
 from reprobuild.events import FetchFinished, FetchProgressed, FetchStarted, Tell
@@ -26,6 +26,7 @@ from reprobuild.gateway import headers, ranges, urls
 from reprobuild.gateway.behind import Behind
 from reprobuild.gateway.cookies import Cookies
 from reprobuild.gateway.message import Answer, Request, Stream, of_exchange, text
+from reprobuild.gateway.notes import SAFE, Addresses
 from reprobuild.gateway.replay import Replay
 from reprobuild.store.transaction import Transaction
 
@@ -42,7 +43,6 @@ WORTH_TELLING = 1024 * 1024
 """Bytes of a body of which a person hears while it comes."""
 MOST_REMEMBERED = 100_000
 """Signed addresses that are kept in memory."""
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LATER = frozenset({408, 425, 429})
 """Statuses below 500 that say: later."""
 
@@ -87,6 +87,7 @@ class Record:
         self._found: list[tuple[int, Exchange]] = []
         self._real: dict[str, str] = {}
         self._cookies = Cookies()
+        self.addresses = Addresses()
         self._statuses: dict[str, int] = {}
         self._open: set[Response] = set()
         self._ranges: dict[tuple[str, str], threading.Lock] = {}
@@ -163,7 +164,8 @@ class Record:
         """Give the whole body that was recorded last for a request."""
         with self._lock:
             for _, exchange in reversed(self._found):
-                if exchange.is_whole and exchange.url == request.shown and request.selects(exchange):
+                fits = exchange.is_whole and exchange.url == request.shown and request.selects(exchange)
+                if fits and self.addresses.is_of(request, exchange):
                     return exchange
         return None
 
@@ -323,7 +325,10 @@ class Record:
                 request={},
             )
             request = {**draft.request.selection(exchange.varying), **self._worth_noting(draft)}
-            self._add(draft.number, Exchange(**{**vars(exchange), "request": request}))
+            exchange = Exchange(**{**vars(exchange), "request": request})
+            if not _is_passing(exchange.status):
+                self.addresses.add(draft.request, exchange)
+            self._add(draft.number, exchange)
             if has_screen:
                 self._tell(FetchFinished(name, size))
         if before:
@@ -374,30 +379,3 @@ def _asked(exchange: Exchange) -> tuple[object, ...]:
 
 def _is_passing(status: int) -> bool:
     return status in LATER or status >= 500
-
-
-def notes(exchanges: Iterable[Exchange]) -> list[str]:
-    """Say which bodies upstream would not give again, each in a line."""
-    reasons = {
-        "signed": "its address carried a signature",
-        "authorization": "it was asked for with credentials",
-        "credentials": "it was asked for with credentials",
-        "cookie": "it was asked for with a cookie",
-    }
-    found = []
-    for exchange in exchanges:
-        if exchange.is_repeatable or not exchange.size or exchange.status >= 300:
-            continue
-        flag = next((flag for flag in reasons if exchange.request.get(flag)), "")
-        if exchange.method not in SAFE:
-            why = f"it is an answer to a {exchange.method}"
-        elif flag:
-            why = reasons[flag]
-        elif "range" in exchange.request:
-            why = "it is a part of a larger body"
-        elif f"={MASK}" in exchange.url:
-            why = "its address carried what looks like a secret"
-        else:
-            why = "the server says that it must not be kept (no-store)"
-        found.append(f"{exchange.name} ({exchange.size:,} bytes) may not come again: {why}")
-    return found

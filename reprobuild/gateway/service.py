@@ -20,7 +20,8 @@ from reprobuild.gateway.addresses import Addresses
 from reprobuild.gateway.certificates import Certificates
 from reprobuild.gateway.gate import Mode
 from reprobuild.gateway.message import Answer, Request, host_and_port, text
-from reprobuild.gateway.record import Record, notes
+from reprobuild.gateway.notes import notes
+from reprobuild.gateway.record import Record
 from reprobuild.gateway.refusal import Refusal, Refusals
 from reprobuild.gateway.replay import Replay
 from reprobuild.gateway.server import Client, Server
@@ -74,7 +75,7 @@ class Service:
         if self.record is not None:
             exchanges = self.record.exchanges
             self.pins = tuple(exchange.pin for exchange in exchanges)
-            self.notes = (*dict.fromkeys(self._noted), *notes(exchanges))
+            self.notes = (*dict.fromkeys(self._noted), *notes(exchanges), *self.record.addresses.notes)
         self._stack.close()
         self.refusals.drop(lambda one: one.why == refusal.BROKEN_OFF and one.host in self._reached)
         self._report_lookups()

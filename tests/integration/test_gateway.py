@@ -236,6 +236,33 @@ def test_answers_stand_in_for_dead_links(scene: Scene) -> None:
     assert gate.pins == (given,)
 
 
+def test_secrets_that_are_answered_differently_are_told(scene: Scene) -> None:
+    busy = [Answer(status=503)]
+
+    def site(request: Request) -> Answer:
+        if request.path == "/busy" and busy:
+            return busy.pop()
+        is_open = request.path in ("/same", "/busy")
+        return Answer(b"the same\n" if is_open else request.query.get("token", "").encode())
+
+    scene.net.add("files.test", site)
+    asked = [f"{U}/{path}?token=s3cr3t-{who}" for path in ("mine", "same", "busy") for who in ("one", "two")]
+    gate, said = recorded(scene, *([one] for one in asked), [f"{U}/same?token=s3cr3t-one"])
+    assert said[:3] == [b"s3cr3t-one", b"s3cr3t-two", b"the same\n"]
+    (note,) = [note for note in gate.notes if "ambiguous" in note]
+    assert note.startswith(f"GET {U}/mine?token=*** is ambiguous: 2 different secrets")
+    assert "s3cr3t" not in repr((gate.pins, gate.notes))
+
+
+def test_a_range_is_cut_from_what_its_own_secret_was_given(scene: Scene) -> None:
+    scene.net.add("files.test", lambda request: Answer(request.query["token"].encode() * 1000))
+    clients = [[f"{U}/a?token=one"], ["-r", "0-2", f"{U}/a?token=two"], ["-r", "0-2", f"{U}/a?token=one"]]
+    gate, said = recorded(scene, *clients)
+    assert said == [b"one" * 1000, b"two", b"one"]
+    assert len(scene.net.asked()) == 2, "the last is cut from what was recorded"
+    assert any("ambiguous" in note for note in gate.notes)
+
+
 SECRETS = ["s3cr3t-token", "s3cr3t-cookie", "s3cr3t-pass", "s3cr3t-netrc", "s3cr3t-query", "s3cr3t-set"]
 
 
