@@ -204,6 +204,10 @@ def test_here_documents_and_the_config(tmp_path: Path, root: bytes) -> None:
     [
         ("FROM scratch\n\nCOPY none /x", "Dockerfile:3: COPY none /x: there is no none in the context"),
         ("FROM scratch\nCOPY --chown=who a.txt /x", "Dockerfile:2: COPY a.txt /x: there is no user 'who'"),
+        (
+            "FROM scratch\nARG M=u+x\nCOPY --chmod=$M a.txt /x",
+            "Dockerfile:3: COPY a.txt /x: --chmod=u+x: permission bits in octal digits are needed",
+        ),
         ("FROM scratch\nCOPY a.txt /x\nWORKDIR /x", "Dockerfile:3: WORKDIR /x: the directory /x"),
         ("FROM scratch\nENV A=${B:?needed}", "Dockerfile:2: ENV: B: needed"),
         ("FROM scratch\nRUN true", "Dockerfile:2: run true: "),

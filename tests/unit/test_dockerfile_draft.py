@@ -120,6 +120,7 @@ def test_the_suite_of_an_unknown_base_is_not_guessed() -> None:
         'FROM a\nSHELL ["/bin/bash", "-c"]\nRUN x',
         "FROM a\nRUN <<EOF\nx\nEOF",
         "FROM a\nCOPY --chown=1 x /y",
+        "FROM a\nARG M=755\nCOPY --chmod=$M x /y",
     ],
 )
 def test_what_plain_steps_cannot_say_is_left_to_the_dockerfile(text: str) -> None:
@@ -127,6 +128,12 @@ def test_what_plain_steps_cannot_say_is_left_to_the_dockerfile(text: str) -> Non
     assert 'dockerfile("src/Dockerfile")' in made.recipe
     assert made.is_whole
     assert made.findings
+
+
+@pytest.mark.parametrize("flag", ["--parents", "--chmod=u+x"])
+def test_what_is_not_supported_is_not_drafted(flag: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^Dockerfile:2: COPY.*{re.escape(flag)} is not supported"):
+        draft(f"FROM a\nCOPY {flag} x /y", "made", ["x"])
 
 
 @pytest.mark.parametrize(

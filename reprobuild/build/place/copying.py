@@ -8,11 +8,11 @@ that is a folder, folders that are missing are made 0755 and belong to whom ``--
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from reprobuild import tree as trees
 from reprobuild.build.accounts import NoSuchAccountError, Read, owner_of
+from reprobuild.derivation.dockerfile.copying import is_mode
 from reprobuild.derivation.dockerfile.patterns import GLOB, PatternError, cleaned, glob
 from reprobuild.derivation.stated import Stated, word
 from reprobuild.derivation.written import Copy
@@ -57,7 +57,7 @@ class _Placing:
         if chown:
             self._owner = owner_of(chown, lower, read)
         chmod = word(step, step.chmod, stated)
-        if chmod and not re.fullmatch("[0-7]{3,4}", chmod):
+        if chmod and not is_mode(chmod):
             raise TreeError(f"--chmod={chmod}: permission bits in octal digits are needed, like 755")
         self._mode = int(chmod, 8) if chmod else None
         self._exclude = [glob(pattern.lstrip("/")) for pattern in step.exclude]

@@ -9,7 +9,15 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from reprobuild.derivation.dockerfile.expand import TEXT, Rules, WordError, names_in, quoted, raw_words
+from reprobuild.derivation.dockerfile.expand import (
+    TEXT,
+    Rules,
+    WordError,
+    expand,
+    names_in,
+    quoted,
+    raw_words,
+)
 from reprobuild.derivation.dockerfile.parser import Heredoc, Instruction, heredoc_of
 from reprobuild.derivation.dockerfile.patterns import PatternError, cleaned, glob
 from reprobuild.derivation.steps import Git, Step, Url
@@ -27,6 +35,7 @@ def words_of(one: Instruction, escape: str) -> tuple[str, ...]:
     for name, value in one.flags:
         if name not in _FLAGS[one.word] or (name == "keep-git-dir" and value != "false"):
             raise one.error(f"--{name} is not supported")
+    _check_mode(one, dict(one.flags).get("chmod", ""), Rules(escape))
     words = tuple(raw_words(one.rest, escape)) if one.array is None else one.array
     if len(words) < 2 or not all(words):
         raise one.error("needs a source and a target")
@@ -34,6 +43,23 @@ def words_of(one: Instruction, escape: str) -> tuple[str, ...]:
     if len(sources) > 1 and not (to.endswith(("/", "/.")) or to == "."):
         raise one.error(f"with several sources the target is a folder: {to}", f"{to}/")
     return words
+
+
+def is_mode(text: str) -> bool:
+    """Tell whether a text is permission bits in octal digits."""
+    return bool(re.fullmatch("[0-7]{3,4}", text))
+
+
+def _check_mode(one: Instruction, written: str, rules: Rules) -> None:
+    """Raise RecipeError for what no variable can make permission bits."""
+    try:
+        mode = "" if names_in(written, rules) else expand(written, {}, rules)
+    except WordError as error:
+        raise one.error(f"--chmod={written}: {error}") from None
+    if mode and not is_mode(mode):
+        raise one.error(
+            f"--chmod={mode} is not supported", "permission bits in octal digits are: --chmod=755"
+        )
 
 
 def is_address(word: str) -> bool:

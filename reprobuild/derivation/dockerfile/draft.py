@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reprobuild.derivation.dockerfile import fetches
-from reprobuild.derivation.dockerfile.copying import is_address, words_of
+from reprobuild.derivation.dockerfile.copying import is_address, is_mode, words_of
 from reprobuild.derivation.dockerfile.declared import Known, declared
 from reprobuild.derivation.dockerfile.expand import Rules, WordError, expand, names_in
 from reprobuild.derivation.dockerfile.expansion import dockerfile_steps
@@ -101,8 +101,11 @@ def _needs_the_whole(instructions: Sequence[Instruction], stages: int) -> Findin
             return Finding(
                 one.where.line, f"{one.word} as it is here has no plain step: the recipe takes the Dockerfile"
             )
-        if one.word in ("COPY", "ADD") and flags - {"chmod"}:
-            named = " ".join(f"--{flag}" for flag in sorted(flags - {"chmod"}))
+        if one.word not in ("COPY", "ADD"):
+            continue
+        plain = {"chmod"} if is_mode(dict(one.flags).get("chmod", "")) else set()
+        if flags - plain:
+            named = " ".join(f"--{flag}" for flag in sorted(flags - plain))
             return Finding(one.where.line, f"{named} has no plain step: the recipe takes the Dockerfile")
     return None
 
@@ -187,7 +190,7 @@ class _Writer:
         if to in (".", "./") or to.endswith("/.") or (len(sources) > 1 and not target.endswith("/")):
             target = posixpath.normpath(target) + "/"
         mode = dict(one.flags).get("chmod", "")
-        more = f", mode=0o{int(mode, 8):o}" if re.fullmatch("[0-7]{3,4}", mode) else ""
+        more = f", mode=0o{int(mode, 8):o}" if mode else ""
         for word in sources:
             source = self.value(word, one)
             if is_address(source):
