@@ -41,6 +41,7 @@ class Settings:
         "scratch",
         "store",
         "strict_network",
+        "substituters",
         "upload_chunk",
     )
 
@@ -70,6 +71,8 @@ class Settings:
     """Servers that have a registry's repositories, tried before it: ``docker.io=https://mirror.example``."""
     hub_mirrors: tuple[str, ...]
     """Model hubs with the addresses of Hugging Face's (``https://hub.example``), asked before it."""
+    substituters: tuple[str, ...]
+    """Registries with namespaces (``docker.io/user``) that may have images already, asked in order."""
     python_index: str
     """A simple index; empty: what pip is configured with."""
     scratch: str
@@ -130,6 +133,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "allow_private": (),
         "connect_to": (),
         "strict_network": False,
+        "substituters": (),
         "python_index": "",
         "scratch": "",
     }
@@ -166,7 +170,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name in ("store", "recipes", "engine", "python_index", "scratch"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split(os.pathsep) if name == "recipes" else value
-    for name in (*(f"{name}_mirrors" for name in MIRRORED), "allow_private", "connect_to"):
+    for name in (*(f"{name}_mirrors" for name in MIRRORED), "allow_private", "connect_to", "substituters"):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split()
     for name in ("offline", "strict_network"):

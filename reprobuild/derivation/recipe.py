@@ -87,13 +87,18 @@ def image(
                 "make oci(…) the first step of image(…)",
             )
     check_stages(flat)
-    for name in predictors or {}:
+    check_names(predictors or {}, where)
+    folder = path_inside(workdir, where) if workdir else ""
+    return Image(flat, checked_environment(env, where), folder, dict(predictors or {}))
+
+
+def check_names(predictors: Mapping[str, Predictor], where: Where) -> None:
+    """Raise RecipeError for a name that no predictor can have."""
+    for name in predictors:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise RecipeError(
                 f"{where}: {name!r} is no name of a predictor: lower-case letters, digits, - and _"
             )
-    folder = path_inside(workdir, where) if workdir else ""
-    return Image(flat, checked_environment(env, where), folder, dict(predictors or {}))
 
 
 def _flat(steps: Sequence[Step | Sequence[Step]], where: Where) -> Iterator[Step]:

@@ -21,12 +21,18 @@ from reprobuild.derivation.dockerfile.verify import (
     checked_setting,
     checked_stage,
 )
+from reprobuild.derivation.lockfile import pin_from_json
+from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
 from reprobuild.derivation.predictors import Json, Predictor
-from reprobuild.derivation.recipe import Recipe, image
+from reprobuild.derivation.recipe import Recipe, check_names, image
 from reprobuild.derivation.recipe import recipe as marked
 from reprobuild.derivation.steps import Fetched, Step
+from reprobuild.derivation.where import Where
 from reprobuild.errors import RecipeError
-from reprobuild.value import Value, fields
+from reprobuild.value import Value, fields, replace
+
+_WRONG = (RecipeError, KeyError, TypeError, ValueError, AttributeError, AssertionError, RecursionError)
+"""What comes of JSON that somebody made up."""
 
 
 def recipe_from_stranger(value: Json, name: str) -> Recipe:
@@ -38,18 +44,36 @@ def recipe_from_stranger(value: Json, name: str) -> Recipe:
         found = recipe_from_json(value)
         _check_recipe(found, name)
         canonical(recipe_to_json(found))
-    except (
-        RecipeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        AssertionError,
-        RecursionError,
-    ) as error:
+    except _WRONG as error:
         reason = error.message if isinstance(error, RecipeError) else f"{type(error).__name__}: {error}"
         raise RecipeError(f"{name}: recipe.py comes to what no recipe can say: {reason}") from error
     return found
+
+
+def predictors_from_stranger(value: Json, what: str) -> dict[str, Predictor]:
+    """Read what ``predictors_to_json`` wrote, or what somebody wrote in its place.
+
+    ``what``: what errors call it. Raises RecipeError for what no recipe file can say.
+    """
+    try:
+        found = predictors_from_json(value)
+        check_names(found, Where("", 0))
+        _check_predictors(found)
+        for one in found.values():
+            for exchange in one.exchanges:
+                pin_from_json(exchange)
+        _demand(canonical(predictors_to_json(found)) == canonical(value), "fields of predictors")
+    except _WRONG as error:
+        reason = error.message if isinstance(error, RecipeError) else f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{what}: its predictors are none that a recipe can say: {reason}") from error
+    return found
+
+
+def _check_predictors(found: Mapping[str, Predictor]) -> None:
+    for key, one in found.items():
+        _check_types(one)
+        # Exchanges are the lock's alone: a recipe has none.
+        _demand(_remade(one) == replace(one, exchanges=()), f"the predictor {key!r}")
 
 
 def _check_recipe(found: Recipe, name: str) -> None:
@@ -65,9 +89,8 @@ def _check_recipe(found: Recipe, name: str) -> None:
     _check_types(world)
     for step in world.steps:
         _check_step(step)
-    for key, one in world.predictors.items():
-        _check_types(one)
-        _demand(_remade(one) == one, f"the predictor {key!r}")
+    _demand(not any(one.exchanges for one in world.predictors.values()), "exchanges of a predictor")
+    _check_predictors(world.predictors)
     again = image(*world.steps, env=world.env, workdir=world.workdir, predictors=world.predictors)
     _demand(again == world, "an image")
 
@@ -84,7 +107,7 @@ def _remade(one: Predictor) -> Predictor:
         _check_types(example)
         _demand(all(isinstance(part, Mapping) for pair in example.items for part in pair), "an example")
     given = fields(one)
-    del given["exchanges"]  # the lock's alone: whoever has some is not what comes out here
+    del given["exchanges"]
     given["parameters"] = {key: parameter.default for key, parameter in one.parameters.items()}
     return predictors.predictor(given.pop("command"), **given)
 

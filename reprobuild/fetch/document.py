@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reprobuild.errors import OfflineError, UpstreamError
 from reprobuild.fetch.http import Http, UnreachableError, plain
-from reprobuild.fetch.transfer import Opener, Site, persist, refusal
+from reprobuild.fetch.transfer import ATTEMPTS, Opener, Site, persist, refusal
 from reprobuild.fetch.transfer import ask as ask_site
 
 if TYPE_CHECKING:
@@ -50,20 +50,29 @@ def get(
     offline: bool = False,
     settings: Settings | None = None,
     site: Site | None = None,
+    attempts: int = ATTEMPTS,
 ) -> Document | None:
     """Fetch a document; give ``known`` itself where the server says that it has not changed.
 
     ``limit``: bytes it may have; ``headers``: an Accept, say; ``is_optional``: None for a document
     that is not there (404, 410), instead of an error; ``settings``: where connections may go, unless
-    ``http`` says so; ``site``: how its host is asked. Raises OfflineError where the network may not be used
-    or is cut, UpstreamError for all else that goes wrong.
+    ``http`` says so; ``site``: how its host is asked; ``attempts``: before
+    it counts as failed. Raises OfflineError where the network may not be used or is cut, UpstreamError for
+    all else that goes wrong.
     """
     if offline:
         raise _offline(url, "this run may not use the network (--offline)")
     if http is None:
         with Http(os.environ, connections=1, settings=settings) as own:
             return get(
-                url, http=own, limit=limit, headers=headers, known=known, is_optional=is_optional, site=site
+                url,
+                http=own,
+                limit=limit,
+                headers=headers,
+                known=known,
+                is_optional=is_optional,
+                site=site,
+                attempts=attempts,
             )
     fields = dict(headers or {})
     if known is not None and known.etag:
@@ -96,7 +105,7 @@ def get(
             )
 
     try:
-        return persist(ask, wait=time.sleep, progress=lambda: 0)
+        return persist(ask, wait=time.sleep, progress=lambda: 0, attempts=attempts)
     except UnreachableError as error:
         if error.network_is_cut:
             raise _offline(url, "there is no network") from None

@@ -24,6 +24,7 @@ from reprobuild.fetch.credentials import is_loopback
 from reprobuild.fetch.document import get
 from reprobuild.fetch.http import UnreachableError
 from reprobuild.fetch.registry_access import RegistryAccess
+from reprobuild.fetch.transfer import ATTEMPTS
 from reprobuild.images.manifest import LARGEST
 from reprobuild.settings import Settings
 
@@ -96,9 +97,15 @@ def access_to(found: Iterable[Endpoint]) -> RegistryAccess:
 
 
 def get_manifest(
-    reference: RegistryReference, asked: str, found: Sequence[Endpoint], http: AuthorizedHttp
+    reference: RegistryReference,
+    asked: str,
+    found: Sequence[Endpoint],
+    http: AuthorizedHttp,
+    attempts: int = ATTEMPTS,
 ) -> Found:
     """Give the manifest that a registry has under a tag or a digest, from the first server that gives one.
+
+    ``attempts``: times that each is asked before it counts as failed.
 
     Raises UpstreamError where none does, OfflineError where there is no network, CheckFailedError for
     one that is not of the digest that was asked for.
@@ -110,7 +117,7 @@ def get_manifest(
         if name in answered:
             continue  # with TLS or without, it is one server
         try:
-            document = get(endpoint.manifest(asked), http=http, limit=LARGEST)
+            document = get(endpoint.manifest(asked), http=http, limit=LARGEST, attempts=attempts)
         except UpstreamError as error:
             failures.append(error)
             if not isinstance(error, UnreachableError) and getattr(error, "status", 0) != WRONG_SCHEME:

@@ -83,6 +83,36 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     """Lowest first."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Something that is no image, kept as images are (manifest.md, "Guidelines for Artifact Usage")."""
+
+    artifact_type: str
+    blobs: tuple[Descriptor, ...]
+    """What the manifest calls layers."""
+    subject: Digest | None = None
+    """The manifest that it refers to."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_artifact(body: bytes, what: str) -> Artifact:
+    """Read the manifest of an artifact; ``what``: what errors call it. Raises CheckFailedError."""
+    try:
+        value = json.loads(body)
+        subject = value.get("subject")
+        blobs = tuple(map(read_descriptor, value["layers"]))
+        kind = value.get("artifactType") or value["config"]["mediaType"]
+        return Artifact(
+            str(kind),
+            blobs,
+            None if subject is None else read_descriptor(subject).digest,
+            _annotations(value),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckFailedError(f"{what}: its manifest makes no sense: {error!r}") from None
 
 
 def read_manifest(body: bytes, media_type: str, what: str) -> Index | Manifest:
@@ -123,7 +153,7 @@ def _manifest(value: Mapping[str, Any], what: str) -> Manifest:
             )
         if kind not in LAYERS:
             raise RecipeError(f"{what} has a layer of type {kind!r}; tar, with gzip or zstd, is read")
-    return Manifest(config, layers)
+    return Manifest(config, layers, _annotations(value))
 
 
 def read_descriptor(value: Mapping[str, Any]) -> Descriptor:
@@ -133,12 +163,15 @@ def read_descriptor(value: Mapping[str, Any]) -> Descriptor:
         raise ValueError(f"the size {size!r}")
     platform = value.get("platform") or {}
     parts = [platform.get("os", ""), platform.get("architecture", ""), platform.get("variant", "")]
-    annotations = value.get("annotations") or {}
     return Descriptor(
         media_type=str(value.get("mediaType", "")),
         digest=Digest.parse(value["digest"]),
         size=size,
         platform="/".join(part for part in parts if part),
-        annotations={str(name): str(item) for name, item in annotations.items()},
+        annotations=_annotations(value),
         artifact_type=str(value.get("artifactType") or ""),
     )
+
+
+def _annotations(value: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(item) for name, item in (value.get("annotations") or {}).items()}

@@ -131,10 +131,10 @@ class Connection:
 
         return self.persist(ask)
 
-    def manifest(self, asked: str) -> Found | None:
+    def manifest(self, asked: str, attempts: int = ATTEMPTS) -> Found | None:
         """Give the manifest under a tag or a digest, verified against a digest; None where there is none."""
         try:
-            return get_manifest(self.reference, asked, [self.endpoint], self.http)
+            return get_manifest(self.reference, asked, [self.endpoint], self.http, attempts)
         except RegistryError as error:
             if error.status == 404:
                 return None

@@ -14,7 +14,9 @@ from reprobuild.derivation.image_reference import RegistryReference
 from reprobuild.digest import Digest
 from reprobuild.events import PushFinished, PushStarted, Tell, ignore
 from reprobuild.fetch.docker_credentials import Credentials
-from reprobuild.fetch.registry import Found
+from reprobuild.fetch.registry import Endpoint, Found
+from reprobuild.fetch.registry_access import RegistryAccess
+from reprobuild.fetch.transfer import ATTEMPTS
 from reprobuild.images.manifest import Descriptor
 from reprobuild.registry.blob import BlobSource
 from reprobuild.registry.connection import Connection
@@ -63,12 +65,23 @@ class Repository:
         """Close all connections."""
         self._connection.close()
 
-    def manifest(self, asked: str) -> Found | None:
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is served. Raises OfflineError, UpstreamError."""
+        return self._connection.endpoint
+
+    @property
+    def access(self) -> RegistryAccess:
+        """What proves who asks, for whoever brings its blobs over connections of their own."""
+        return self._connection.access
+
+    def manifest(self, asked: str, *, attempts: int = ATTEMPTS) -> Found | None:
         """Give the manifest under a tag or a digest, None where there is none.
 
-        Raises CheckFailedError for one that is not of the digest that was asked for, UpstreamError.
+        ``attempts``: times that it is asked before the registry counts as failed. Raises CheckFailedError
+        for one that is not of the digest that was asked for, UpstreamError.
         """
-        return self._connection.manifest(asked)
+        return self._connection.manifest(asked, attempts)
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has a blob."""
