@@ -22,6 +22,7 @@ from reprobuild.build.image import Realised, read_layers, recall_image
 from reprobuild.build.outputs import check_outputs
 from reprobuild.build.project import Project
 from reprobuild.build.realize import build_image, keep
+from reprobuild.build.sources import fetch_sources
 from reprobuild.derivation.predictors import Json
 from reprobuild.errors import BuildFailedError, CheckFailedError
 from reprobuild.events import Note
@@ -63,6 +64,7 @@ def check(
     first = build_image(project, derived)
     check_outputs(project.store, derived, first)
     keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
+    fetch_sources(project, derived)  # a pulled image came without them
     with _second_store(project, derived) as store:
         _let_the_clock_move(project.store, first)
         said = _build_again(project, store, derived, trust=trust)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from reprobuild.canonical import canonical_digest
 from reprobuild.derivation.predictor_codec import predictors_from_json, predictors_to_json
 from reprobuild.derivation.predictors import Json, Predictor
 from reprobuild.digest import Digest
@@ -20,8 +21,11 @@ from reprobuild.value import NOTHING, Value, replace
 
 if TYPE_CHECKING:
     from reprobuild.build.derive import Derived
+    from reprobuild.images.image import LayerReference
 
 
+PULLED = "pulled"
+"""The engine of an image that was built elsewhere, and the status of its layers."""
 NAME_FIELDS = ("recipe", "version", "tag", "options")
 """Fields of a realisation that are in no hash: an image may have several sets of them."""
 
@@ -129,6 +133,18 @@ def image_from_record(record: Mapping[str, Json]) -> Realised:
     )
 
 
+def pulled_key(image_id: Digest, input_hash: Digest) -> Digest:
+    """Give the key of an image that somebody says to be of a derivation, and no lock has confirmed."""
+    return canonical_digest({"image": str(image_id), "input": str(input_hash), "pulled": 1})
+
+
+def with_status(realised: Realised, is_new: Sequence[bool], status: str = PULLED) -> Realised:
+    """Give an image whose layers say which of them came now, and how."""
+    pairs = zip(realised.layers, is_new, strict=True)
+    layers = tuple(replace(layer, status=status if new else "reused") for layer, new in pairs)
+    return replace(realised, layers=layers)
+
+
 def images_of_record(record: Mapping[str, Json]) -> Iterator[Realised]:
     """Read an image's realisation under each of its names: neither name nor version is in the input hash."""
     first = image_from_record(record)
@@ -139,19 +155,17 @@ def images_of_record(record: Mapping[str, Json]) -> Iterator[Realised]:
 
 def named(store: Store, realised: Realised, derived: Derived) -> Realised:
     """Give an image under the name that a derivation has, which its record says from now on too."""
-    name: dict[str, Json] = {
-        "recipe": derived.recipe.name,
-        "version": derived.recipe.version,
-        "tag": derived.tag,
-        "options": dict(derived.recipe.chosen),
-    }
+    name = name_of(derived)
     record = store.realisations.get(realised.input_hash)
-    if record is not None:
-        known = [{field: record[field] for field in NAME_FIELDS}, *record.get("names", ())]
-        if name not in known:
-            record = {**record, "names": [*known[1:], name]}
-            store.realisations.put(realised.input_hash, record)
+    if record is not None and (known := with_name(record, name)) != record:
+        store.realisations.put(realised.input_hash, known)
     return replace(realised, **name)
+
+
+def with_name(record: Mapping[str, Json], name: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Give a realisation that says a name too, beside those that it says already."""
+    known = [{field: record[field] for field in NAME_FIELDS}, *record.get("names", ())]
+    return record if name in known else {**record, "names": [*known[1:], dict(name)]}
 
 
 def write_image(
@@ -173,11 +187,11 @@ def write_image(
 
     from reprobuild.images.image import LayerReference, make_image
 
-    recipe = derived.recipe
-    predictors = predictors_to_json(recipe.image.predictors)
+    predictors = predictors_to_json(derived.recipe.image.predictors)
     env = {**ENVIRONMENT, **home, **derived.world.env}
     with store.transaction() as group:
-        listings = [str(group.add_bytes(layer.listing)) for _, layer in layers]
+        for _, layer in layers:
+            group.add_bytes(layer.listing)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             measured = list(pool.map(lambda layer: measured_diff_id(store, group, layer[1]), layers))
         references = [
@@ -195,27 +209,70 @@ def write_image(
         config = group.add_bytes(image.config)
         derivation = group.add_bytes(derived.derivation.canonical)
         pins = {pin.sha256 for pin in derived.pins}
-        sources = [str(digest) for digest in pins if group.has(digest)]
-        diffs = [diff_key(layer.digest) for _, layer in layers]
-        record = {
-            "kind": "image",
-            "blobs": sorted({str(config), str(derivation), *listings, *sources}),
-            "records": sorted({str(key) for key in (*records, *diffs)}),
-            "recipe": recipe.name,
-            "version": recipe.version,
-            "tag": derived.tag,
-            "options": dict(recipe.chosen),
-            "platform": derived.platform,
-            "input_hash": str(derived.derivation.input_hash),
-            "image_id": str(image.image_id),
-            "config": str(config),
-            "derivation": str(derivation),
-            "layers": [reference.to_json() for reference in references],
-            "env": env,
-            "workdir": derived.world.workdir,
-            "predictors": predictors,
-            "engine": engine,
-            "isolation": isolation,
-        }
+        sources = [digest for digest in pins if group.has(digest)]
+        record = image_record(
+            name_of(derived),
+            derived.derivation.input_hash,
+            config=config,
+            layers=references,
+            platform=derived.platform,
+            env=env,
+            workdir=derived.world.workdir,
+            predictors=predictors,
+            blobs=(derivation, *sources),
+            records=records,
+            engine=engine,
+            isolation=isolation,
+        )
         group.record(derived.derivation.input_hash, record)
     return image_from_record(record)
+
+
+def image_record(
+    name: Mapping[str, Json],
+    input_hash: Digest,
+    *,
+    config: Digest,
+    layers: Sequence[LayerReference],
+    platform: str,
+    env: Mapping[str, str],
+    workdir: str,
+    predictors: Mapping[str, Json],
+    blobs: Iterable[Digest],
+    records: Iterable[Digest] = (),
+    engine: str,
+    isolation: str,
+) -> dict[str, Json]:
+    """Give the realisation of an image, whose listings and blobs are in the store.
+
+    ``name``: the NAME_FIELDS; ``blobs``: what else it needs: its derivation, what it pins.
+    """
+    listings = [layer.layer_digest for layer in layers]
+    diffs = [diff_key(listing) for listing in listings]
+    return {
+        "kind": "image",
+        "blobs": sorted({str(blob) for blob in (config, *listings, *blobs)}),
+        "records": sorted({str(key) for key in (*records, *diffs)}),
+        **name,
+        "platform": platform,
+        "input_hash": str(input_hash),
+        "image_id": str(config),
+        "config": str(config),
+        "derivation": str(input_hash),
+        "layers": [layer.to_json() for layer in layers],
+        "env": dict(env),
+        "workdir": workdir,
+        "predictors": dict(predictors),
+        "engine": engine,
+        "isolation": isolation,
+    }
+
+
+def name_of(derived: Derived) -> dict[str, Json]:
+    """Give what a derivation is called: the NAME_FIELDS of its realisation."""
+    return {
+        "recipe": derived.recipe.name,
+        "version": derived.recipe.version,
+        "tag": derived.tag,
+        "options": dict(derived.recipe.chosen),
+    }

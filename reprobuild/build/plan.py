@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reprobuild.fetch.download import Download
     from reprobuild.store.blobs import Blobs
 
-StepPlan = Literal["reuse", "build", "build unless equal"]
+StepPlan = Literal["reuse", "build", "build unless equal", "pull"]
 """``build unless equal``: an earlier step is built first, and if that gives the same tree as some
 time before, this one is reused."""
 
@@ -43,6 +43,22 @@ class PlannedStep:
 
     title: str
     action: StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPull:
+    """What would be taken from where somebody else has put it."""
+
+    where: str
+    """What people call the image there."""
+    layers: int
+    """Those that the store lacks."""
+    size: int
+    """Bytes of them, compressed."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Give its part of ``Plan.to_json``."""
+        return {"from": self.where, "layers": self.layers, "size": self.size}
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,8 @@ class Plan:
     downloads: tuple[Download, ...]
     recalled: tuple[Made, ...] = ()
     """What the first steps came to before, so that whoever carries the plan out need not look again."""
+    pull: PlannedPull | None = None
+    """Where the whole image would come from, instead of being built."""
 
     @property
     def fetch_bytes(self) -> int:
@@ -77,6 +95,7 @@ class Plan:
             "steps": [{"step": step.title, "action": step.action} for step in self.steps],
             "fetch": [{"name": one.name, "size": one.size} for one in self.downloads],
             "fetch_bytes": self.fetch_bytes,
+            **({"pull": self.pull.to_json()} if self.pull is not None else {}),
         }
 
 

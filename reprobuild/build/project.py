@@ -38,6 +38,8 @@ class Project:
         self.settings = settings
         self.tell = tell
         self.platform = platform or host_platform()
+        self.silent: set[str] = set()
+        """Registries that did not answer as substituters, and are asked no more."""
 
     @cached_property
     def store(self) -> Store:

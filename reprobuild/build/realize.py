@@ -14,7 +14,7 @@ from reprobuild.build.assemble import Assembler, Made
 from reprobuild.build.derive import Derived, derive_recipe
 from reprobuild.build.image import Realised, named, recall_image, write_image
 from reprobuild.build.outputs import check_outputs
-from reprobuild.build.plan import make_plan, missing_downloads
+from reprobuild.build.plan import make_plan, missing_downloads, missing_exchanges
 from reprobuild.build.project import Project
 from reprobuild.build.run import home_variable
 from reprobuild.derivation.derive import DerivedStep
@@ -102,11 +102,11 @@ def realize(
     BuildFailedError, RefusedFetchError, and CheckFailedError where the image is not the lock's.
     """
     derived = derive_recipe(project, name, options or {}, trust=trust)
-    realised = build_image(project, derived)
+    realised = build_image(project, derived, may_pull=True)
     check_outputs(project.store, derived, realised)
     keep(project.store, name, derived.derivation.input_hash, derived.lock, "realized")
     if realised.is_reused and recall_image(project.store, derived.derivation.input_hash) is None:
-        realised = build_image(project, derived)  # gc took it before it was kept
+        realised = build_image(project, derived, may_pull=True)  # gc took it before it was kept
     return realised
 
 
@@ -118,10 +118,11 @@ def keep(store: Store, name: str, input_hash: Digest, lock: Lock, why: str) -> N
     store.roots.set(name, [input_hash, *(key for key in before if key in locked - {input_hash})], why)
 
 
-def build_image(project: Project, derived: Derived, *, told: int = 0) -> Realised:
+def build_image(project: Project, derived: Derived, *, told: int = 0, may_pull: bool = False) -> Realised:
     """Build a derivation's image if it is not in the store yet.
 
-    ``told``: how many of its first steps somebody has told of already.
+    ``told``: how many of its first steps somebody has told of already; ``may_pull``: whether it may be
+    taken from where somebody else has put it, if it is what the lock says.
     """
     store, input_hash = project.store, derived.derivation.input_hash
     if (recalled := recall_image(store, input_hash)) is not None:
@@ -130,6 +131,8 @@ def build_image(project: Project, derived: Derived, *, told: int = 0) -> Realise
     with store.lock(f"image-{input_hash.hex}"):
         if (recalled := recall_image(store, input_hash)) is not None:
             return named(store, recalled, derived)
+        if may_pull and (pulled := _pull(project, derived)) is not None:
+            return pulled
         plan = make_plan(project, derived)
         fetch(project, plan.downloads)
         growth = Growth(project, derived.recipe, derived.folder, recalled=plan.recalled, told=told)
@@ -150,6 +153,17 @@ def build_image(project: Project, derived: Derived, *, told: int = 0) -> Realise
         fetched_bytes=plan.fetch_bytes,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _pull(project: Project, derived: Derived) -> Realised | None:
+    """Give the image if somebody has built it already, with what its predictors are answered with."""
+    from reprobuild.build.substitute import offered, take
+
+    with offered(project, derived) as offer:
+        if offer is None:
+            return None
+        fetch(project, missing_exchanges(project, derived))
+        return take(project, derived, offer)
 
 
 def fetch(project: Project, downloads: Sequence[Download]) -> None:

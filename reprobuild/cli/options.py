@@ -54,6 +54,26 @@ def allow_private_option(function: Function) -> Function:
     )(function)
 
 
+def substituter_option(function: Function) -> Function:
+    """Add ``--substituter`` and ``--no-pull``, kept in the session, to a command."""
+    function = click.option(
+        "--no-pull",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep,
+        help="Build here, whatever substituters have.",
+    )(function)
+    return click.option(
+        "--substituter",
+        "substituters",
+        multiple=True,
+        metavar="REGISTRY/NAMESPACE",
+        expose_value=False,
+        callback=_keep,
+        help="Ask here for images before building them.",
+    )(function)
+
+
 def _keep_hosts(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
     for host in value:
         if not _HOST.fullmatch(host):

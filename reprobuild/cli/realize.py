@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from reprobuild.cli.arguments import chosen_names, pairs
-from reprobuild.cli.options import all_option, set_option, strict_network_option, trust_option
+from reprobuild.cli.options import (
+    all_option,
+    set_option,
+    strict_network_option,
+    substituter_option,
+    trust_option,
+)
 from reprobuild.cli.output import print_error, print_json, print_text
 from reprobuild.cli.report import answer_of, json_of, reused, text_of
 from reprobuild.cli.session import Session
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched and built.")
 @click.option("--check", is_flag=True, help="Build again from nothing while everything outside varies.")
 @click.option("--keep-going", is_flag=True, help="Go on with the other recipes when one fails.")
+@substituter_option
 @strict_network_option
 @trust_option
 @click.pass_obj
@@ -45,7 +52,8 @@ def command(
     """Build what is missing of each recipe; print its tag, image ID and input hash.
 
     Fetches what the lock pins, builds without a network, and compares what came out with what the
-    lock says: equal, or exit code 4.
+    lock says: equal, or exit code 4. Substituters are asked before; what they have is taken if it is what
+    the lock says.
     """
     if dry_run and check:
         raise UsageError("--dry-run and --check exclude each other")
@@ -116,13 +124,13 @@ def _remember(
 
 def _plan(session: Session, project: Project, name: str, options: Mapping[str, str], *, trust: bool) -> None:
     from reprobuild.build.derive import derive_recipe
-    from reprobuild.build.plan import make_plan
+    from reprobuild.build.substitute import plan
 
-    plan = make_plan(project, derive_recipe(project, name, options, trust=trust))
+    found = plan(project, derive_recipe(project, name, options, trust=trust))
     if session.json:
-        print_json(plan.to_json())
+        print_json(found.to_json())
         return
-    print_text("\n".join(plan_lines(plan)))
+    print_text("\n".join(plan_lines(found)))
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -131,11 +139,14 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.is_done:
         return [f"{plan.recipe}: nothing to do; {plan.tag} is there"]
     parts = []
+    if plan.pull is not None:
+        parts.append(f"pull {count_text(plan.pull.layers, 'layer')}, {size_text(plan.pull.size)}")
     if plan.downloads:
         parts.append(f"fetch {count_text(len(plan.downloads), 'file')}, {size_text(plan.fetch_bytes)}")
-    built = len(actions) - actions.count("reuse")
+    built = len(actions) - actions.count("reuse") - actions.count("pull")
     parts += [f"build {built}"] * bool(built) + [f"reuse {actions.count('reuse')}"] * ("reuse" in actions)
     lines = [f"{plan.recipe}: {'; '.join(parts)}"]
+    lines += [f"  from   {plan.pull.where}"] if plan.pull is not None else []
     lines += [f"  {step.action:5}  {step.title}" for step in plan.steps]
     lines += [
         f"  fetch  {one.name}" + (f" ({size_text(one.size)})" if one.size is not None else "")

@@ -51,8 +51,11 @@ class Session:
         for name in ("offline", "strict_network"):
             if self.flags.get(name):
                 named[name] = True
-        if self.flags.get("recipes"):
-            named["recipes"] = self.flags["recipes"]
+        for name in ("recipes", "substituters"):
+            if self.flags.get(name):
+                named[name] = self.flags[name]
+        if self.flags.get("no_pull"):
+            named["substituters"] = []
         for folder in self.flags.get("recipes", ()):
             if not os.path.isdir(folder):
                 raise UsageError(f"--recipes {folder}: there is no such folder")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from reprobuild.digest import BUFFER_SIZE, Digest
 from reprobuild.errors import CheckFailedError
@@ -33,8 +33,8 @@ class Stream(Protocol):
         """Give at most ``size`` bytes, ``b""`` at the end."""
 
 
-TakeBody = Callable[[Any], tuple[Digest, int]]
-"""Takes the body of a file, a binary file that is read to its end; gives digest and size in bytes."""
+TakeBody = Callable[[Stream], tuple[Digest, int]]
+"""Takes the body of a file, and reads it to its end; gives digest and size in bytes."""
 
 
 def read_layer(stream: Stream, take_body: TakeBody) -> tuple[Layer, Digest, int]:
@@ -99,17 +99,16 @@ class _Body:
         self._left = size
         self._path = path
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer as far as there are bytes at hand; give how many, 0 at the end."""
-        wanted = min(len(buffer), self._left)
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes, ``b""`` at the end."""
+        wanted = min(size, self._left)
         if not wanted:
-            return 0
+            return b""
         data = self._source.some(wanted)
         if not data:
             _refuse("it is cut off", self._path)
-        buffer[: len(data)] = data
         self._left -= len(data)
-        return len(data)
+        return data
 
 
 def _next_header(source: _Source, last: str) -> bytes | None:

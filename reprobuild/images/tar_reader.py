@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 from reprobuild.images.archive import ArchiveError, Kind, Member, Stream, clean_path, decoded, shown
 
 BLOCK = 512
 READ_SIZE = 256 * 1024
+HEADERS = 4096
+"""Bytes read at a time where bodies are passed over."""
 LONGEST_NAME = 64 * 1024
 LARGEST_HEADER = 8 * 1024 * 1024
 """Bytes of one pax header."""
@@ -44,6 +48,7 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 _CAPABILITY_BASE64 = "LIBARCHIVE.xattr.security.capability"
 _ZERO_BLOCK = bytes(BLOCK)
 CUT_OFF = "the archive is cut off"
+AGAIN = "take it from its source again"
 
 
 class Body:
@@ -101,7 +106,7 @@ class _Blocks:
         while missing > 0:
             chunk = self._read(max(READ_SIZE, min(missing, 16 * READ_SIZE)))
             if not chunk:
-                raise ArchiveError(CUT_OFF, "take it from its source again")
+                raise ArchiveError(CUT_OFF, AGAIN)
             if len(chunk) > missing:
                 self._data, self._position = chunk, missing
                 chunk = chunk[:missing]
@@ -129,6 +134,30 @@ class _Blocks:
             continue
 
 
+class _FileBlocks(_Blocks):
+    """The same of a file in which one can go forwards without reading."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._read = lambda size: file.read(min(size, HEADERS))
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the next byte is."""
+        return self._file.tell() - len(self._data) + self._position
+
+    def skip(self, size: int) -> None:
+        if self.offset + size > self._size:
+            raise ArchiveError(CUT_OFF, AGAIN)
+        self._file.seek(self.offset + size)
+        self._data, self._position = b"", 0
+
+    def drain(self) -> None:
+        return
+
+
 def read_tar(
     stream: Stream, *, is_layer: bool = False, any_bytes: bool = False
 ) -> Iterator[tuple[Member, Body]]:
@@ -136,10 +165,22 @@ def read_tar(
 
     ``is_layer``: as container engines read an image's layers: devices and fifos are given as such, a name
     may begin with a slash, and the two blocks at the end may be missing. ``any_bytes``: names that are no
-    UTF-8 are read too, with lone surrogates. Raises ArchiveError, naming the
-    member.
+    UTF-8 are read too, with lone surrogates. Raises ArchiveError, naming the member.
     """
-    blocks = _Blocks(stream)
+    return _members(_Blocks(stream), is_layer=is_layer, any_bytes=any_bytes)
+
+
+def index_tar(file: BinaryIO) -> Iterator[tuple[Member, int]]:
+    """Give members with where their bodies begin in the file, of which headers alone are read.
+
+    Raises ArchiveError.
+    """
+    blocks = _FileBlocks(file)
+    for member, _ in _members(blocks, is_layer=False, any_bytes=False):
+        yield member, blocks.offset
+
+
+def _members(blocks: _Blocks, *, is_layer: bool, any_bytes: bool) -> Iterator[tuple[Member, Body]]:
     everywhere: dict[str, bytes] = {}
     here: dict[str, bytes] = {}
     last = ""

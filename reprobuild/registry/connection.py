@@ -20,7 +20,7 @@ from reprobuild.fetch.http import READ_SECONDS, Http, Response, UnreachableError
 from reprobuild.fetch.registry import WRONG_SCHEME, Endpoint, Found, get_manifest, own_endpoints
 from reprobuild.fetch.registry_access import RegistryAccess
 from reprobuild.fetch.registry_refusal import RegistryError
-from reprobuild.fetch.transfer import persist
+from reprobuild.fetch.transfer import ATTEMPTS, persist
 from reprobuild.settings import Settings
 
 MEBIBYTE = 1024 * 1024

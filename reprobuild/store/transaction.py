@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, BinaryIO
 
+    from reprobuild.images.tar_layer import Stream
     from reprobuild.store.store import Store
 
 SETTLED = 120.0
@@ -116,7 +117,7 @@ class Transaction:
             self._join(digest, path)
         return digest
 
-    def add_stream(self, file: BinaryIO) -> tuple[Digest, int]:
+    def add_stream(self, file: Stream) -> tuple[Digest, int]:
         """Add what a binary file gives until its end; gives digest and size in bytes."""
         try:
             buffer = self._buffers.pop()
@@ -406,7 +407,7 @@ def _open_partial(path: str) -> int:
         raise trouble(error, f"opening {path}") from error
 
 
-def _read_into(file: BinaryIO, view: memoryview) -> int:
+def _read_into(file: Stream, view: memoryview) -> int:
     read_into = getattr(file, "readinto", None)
     if read_into is not None:
         return read_into(view) or 0

@@ -15,12 +15,11 @@ from reprobuild.tree import Layer, difference, directory, link
 from tests.unit.test_images_tar import LAYERS, Bodies, GivesLess, trees, written
 
 
-def taken(bodies: Bodies, file: Any) -> tuple[Digest, int]:
+def taken(bodies: Bodies, file: Stream) -> tuple[Digest, int]:
     """Take a body as a store does: in pieces, until nothing more comes."""
     parts = []
-    buffer = memoryview(bytearray(1000))
-    while count := file.readinto(buffer):
-        parts.append(bytes(buffer[:count]))
+    while chunk := file.read(1000):
+        parts.append(chunk)
     body = b"".join(parts)
     bodies[Digest.of(body)] = body
     return Digest.of(body), len(body)

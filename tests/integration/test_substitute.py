@@ -1,0 +1,349 @@
+"""Images that are pulled instead of built, from Docker's own registry, believed as far as the lock goes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.misbehaving import Answer, Misbehaving
+from tests.projects import Ended, Project, make_project, require_sandbox
+from tests.published import Shelf, copy, published, push, tag_at
+from tests.servers import free_port
+
+RECORD = '{"text": "abc"}\n'
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    require_sandbox(tmp_path_factory.mktemp("trial") / "store")
+    project = make_project(tmp_path_factory.mktemp("project"))
+    project.call("lock", "copier")
+    return project
+
+
+@pytest.fixture
+def shelf(project: Project, tmp_path: Path) -> Iterator[Shelf]:
+    with published(project, tmp_path) as shelf:
+        yield shelf
+
+
+def statuses(ended: Ended) -> list[str]:
+    return [layer["status"] for layer in ended.json["layers"]]
+
+
+def is_built_instead(shelf: Shelf, reader: Project, *told: str) -> None:
+    """A fall back: said in words, and otherwise as if there were no substituter."""
+    ended = reader.call("realize", "copier", "--json")
+    assert ended.json["image_id"] == shelf.realized["image_id"]
+    assert ended.json["engine"] == "sandbox"
+    assert statuses(ended)[-1] == "built"
+    assert "pulled" not in statuses(ended)
+    assert "hint: it is built instead" in ended.err
+    for text in told:
+        assert text in ended.err
+    assert reader.call("audit").code == 0
+
+
+def test_an_empty_store_pulls_and_builds_nothing(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    ended = reader.call("realize", "copier", "--json")
+    pulled, built = ended.json, shelf.realized
+    for field in ("image_id", "input_hash", "tag"):
+        assert pulled[field] == built[field]
+    assert statuses(ended) == ["pulled"] * 4
+    assert [layer["diff_id"] for layer in pulled["layers"]] == [one["diff_id"] for one in built["layers"]]
+    assert [layer["step"] for layer in pulled["layers"]] == [one["step"] for one in built["layers"]]
+    manifest = shelf.manifest()
+    assert pulled["fetched_bytes"] == sum(layer["size"] for layer in manifest["layers"])
+    assert pulled["engine"] == "pulled"
+    assert pulled["isolation"].startswith(f"pulled from {shelf.tag}@sha256:")
+    assert "built" not in ended.err
+    assert not any((reader.store / "checkouts").iterdir())
+
+
+def test_what_was_pulled_is_as_what_was_built(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    reader.call("realize", "copier")
+    assert listings(reader) == listings(shelf.project)
+    assert reader.call("audit", "--all", check=False).code in (0, 4)
+    assert "realisation" not in reader.call("audit", "--all", check=False).out
+    ours, theirs = (
+        one.call("predict", "copier", "--input", "-", "--output", "-", "--cache", "off", stdin=RECORD).out
+        for one in (reader, shelf.project)
+    )
+    assert ours == theirs == '{"text":"abc"}\n'
+    again, before = tmp_path / "again.tar", tmp_path / "before.tar"
+    reader.call("export", "copier", "--to", str(again))
+    shelf.project.call("export", "copier", "--to", str(before))
+    assert again.read_bytes() == before.read_bytes()
+
+
+def listings(project: Project) -> set[str]:
+    records = (json.loads(path.read_bytes()) for path in (project.store / "realisations").glob("*.json"))
+    return {layer["layer"] for one in records if one["kind"] == "image" for layer in one["layers"]}
+
+
+def test_what_is_there_is_asked_for_nowhere(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    reader.call("realize", "copier")
+    away = Project(reader.folder, reader.store, {"REPROBUILD_SUBSTITUTERS": f"127.0.0.1:{free_port()}/x"})
+    ended = away.call("realize", "copier", "--json")
+    assert statuses(ended) == ["reused"] * 4
+    assert ended.json["engine"] == "pulled"
+    assert "warning" not in ended.err
+    shutil.rmtree(reader.store / "memo")
+    assert "warning" not in away.call("realize", "copier").err
+
+
+def test_only_layers_that_the_store_lacks_are_pulled(shelf: Shelf, tmp_path: Path) -> None:
+    other = ("--set", "extra=echo more > /opt/made/more")
+    reader = shelf.reader(tmp_path / "store")
+    reader.call("realize", "copier")
+    lock = shelf.project.lock.read_bytes()
+    try:
+        shelf.project.call("lock", "copier", *other)
+        there = shelf.project.call("realize", "copier", *other, "--json").json
+        push(shelf.project, tag_at(shelf.name, there["tag"]), *other)
+        planned = reader.call("realize", "copier", *other, "--dry-run", "--json").json
+        ended = reader.call("realize", "copier", *other, "--json")
+    finally:
+        shelf.project.lock.write_bytes(lock)
+    assert statuses(ended) == ["reused"] * 4 + ["pulled"]
+    assert planned["pull"] == {
+        "from": tag_at(shelf.name, there["tag"]),
+        "layers": 1,
+        "size": ended.json["fetched_bytes"],
+    }
+    assert {step["action"] for step in planned["steps"]} == {"pull"}
+
+
+def test_a_plan_says_what_would_be_pulled(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    lines = reader.call("realize", "copier", "--dry-run").out.splitlines()
+    assert lines[0].startswith("copier: pull 4 layers, ")
+    assert lines[1] == f"  from   {shelf.tag}"
+    assert lines[2] == "  pull   files root to /"
+    assert reader.blobs() == []
+    without = reader.call("realize", "copier", "--dry-run", "--no-pull").out
+    assert without.startswith("copier: fetch 1 file, 262.1 kB; build 4")
+
+
+def test_a_flag_names_substituters_too(shelf: Shelf, tmp_path: Path) -> None:
+    plain = Project(shelf.project.folder, tmp_path / "store")
+    assert statuses(plain.call("realize", "copier", "--substituter", shelf.name, "--json")) == ["pulled"] * 4
+
+
+def test_the_second_substituter_is_asked_where_the_first_has_nothing(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store", f"{shelf.address}/nobody")
+    ended = reader.call("realize", "copier", "--json")
+    assert statuses(ended) == ["pulled"] * 4
+    assert "warning" not in ended.err
+
+
+# What is wrong is said, and the image is built.
+
+
+def test_another_image_under_the_tag_is_not_taken(shelf: Shelf, tmp_path: Path) -> None:
+    other = ("--set", "extra=echo other > /opt/other")
+    lock = shelf.project.lock.read_bytes()
+    try:
+        shelf.project.call("lock", "copier", *other)
+        got = shelf.project.call("realize", "copier", *other, "--json").json["image_id"]
+        push(shelf.project, shelf.tag, *other)
+    finally:
+        shelf.project.lock.write_bytes(lock)
+    told = f"{shelf.tag} is another image than recipe.lock says\n  expected  {shelf.realized['image_id']}"
+    is_built_instead(shelf, shelf.reader(tmp_path / "store"), told, f"  got       {got}")
+
+
+def test_a_layer_that_was_tampered_with_is_not_taken(shelf: Shelf, tmp_path: Path) -> None:
+    layer = shelf.manifest()["layers"][0]["digest"]
+    file = shelf.file(layer)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    is_built_instead(shelf, shelf.reader(tmp_path / "store"), "the bytes are not the pinned ones", layer)
+
+
+def test_another_layer_under_the_right_config_is_not_taken(shelf: Shelf, tmp_path: Path) -> None:
+    manifest = shelf.manifest()
+    evil = gzip.decompress(shelf.file(manifest["layers"][2]["digest"]).read_bytes()).replace(
+        b"word\n", b"evil\n"
+    )
+    manifest["layers"][2] |= shelf.put_blob(gzip.compress(evil))
+    shelf.put_manifest(manifest)
+    told = "the layer is not the one that the image's config names"
+    reader = shelf.reader(tmp_path / "store")
+    is_built_instead(shelf, reader, told, shelf.realized["layers"][2]["diff_id"])
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        pytest.param(b"no tar at all" * 100, "not in reprobuild's layer format", id="no tar"),
+        pytest.param(gzip.compress(bytes(2_000_000_000))[:-50], "", id="cut off"),
+        pytest.param(gzip.compress(bytes(3_000_000_000)), "", id="a bomb"),
+    ],
+)
+def test_what_is_no_layer_is_not_taken(shelf: Shelf, tmp_path: Path, body: bytes, told: str) -> None:
+    manifest = shelf.manifest()
+    manifest["layers"][0] |= shelf.put_blob(body)
+    shelf.put_manifest(manifest)
+    is_built_instead(shelf, shelf.reader(tmp_path / "store"), told, "files root to /")
+
+
+def test_a_layer_that_is_gone_is_not_waited_for(shelf: Shelf, tmp_path: Path) -> None:
+    shutil.rmtree(shelf.file(shelf.manifest()["layers"][1]["digest"]).parent)
+    is_built_instead(shelf, shelf.reader(tmp_path / "store"), "answers 404")
+
+
+@pytest.mark.parametrize("wrong", ["fewer layers", "a list", "no JSON"])
+def test_a_manifest_that_makes_no_sense_is_not_taken(shelf: Shelf, tmp_path: Path, wrong: str) -> None:
+    manifest = shelf.manifest()
+    told = "its config names 4 layers, its manifest 3"
+    if wrong == "a list":
+        kind = "application/vnd.oci.image.index.v1+json"
+        manifest = {"schemaVersion": 2, "mediaType": kind, "manifests": []}
+        told = "is a list of images"
+    elif wrong == "fewer layers":
+        manifest["layers"].pop()
+    else:
+        manifest["layers"] = [5]
+        told = "its manifest makes no sense"
+    if wrong == "no JSON":
+        with Misbehaving() as server:
+            tag = shelf.realized["tag"].rpartition(":")[2]
+            server.answers[f"/v2/x/copier/manifests/{tag}"] = [Answer(json.dumps(manifest).encode())]
+            server.answers["/v2/"] = [Answer(b"{}")]
+            reader = Project(
+                shelf.project.folder, tmp_path / "store", {"REPROBUILD_SUBSTITUTERS": f"{server.host}/x"}
+            )
+            is_built_instead(shelf, reader, told)
+        return
+    shelf.put_manifest(manifest)
+    is_built_instead(shelf, shelf.reader(tmp_path / "store"), told)
+
+
+def test_a_lock_without_outputs_pulls_nothing_and_says_so(shelf: Shelf, tmp_path: Path) -> None:
+    lock = shelf.project.lock.read_text()
+    try:
+        shelf.project.lock.write_text(lock[: lock.index(' "outputs"')] + ' "outputs": {}\n}\n')
+        ended = shelf.reader(tmp_path / "store").call("realize", "copier", "--json")
+    finally:
+        shelf.project.lock.write_text(lock)
+    assert statuses(ended) == ["built"] * 4
+    assert "warning: copier is not pulled: recipe.lock does not say what it comes to" in ended.err
+
+
+def test_a_lock_that_names_another_recipe_s_image_is_not_believed(shelf: Shelf, tmp_path: Path) -> None:
+    """Whoever can edit the lock could name any image; one with other predictors is none of this recipe."""
+    recipe = shelf.project.recipe / "recipe.py"
+    text, lock = recipe.read_text(), shelf.project.lock.read_text()
+    try:
+        recipe.write_text(text.replace("exit 7", "exit 8"))
+        hint = shelf.project.call("realize", "copier", "--dry-run", "--json").json
+        shelf.project.lock.write_text(lock.replace(shelf.realized["input_hash"], hint["input_hash"]))
+        copy(shelf.tag, tag_at(shelf.name, hint["tag"]))
+        ended = shelf.reader(tmp_path / "store").call("realize", "copier", "--json", check=False)
+    finally:
+        recipe.write_text(text)
+        shelf.project.lock.write_text(lock)
+    assert ended.code == 4
+    assert "its predictors are not the recipe's" in ended.err
+
+
+# Substituters that do not answer.
+
+
+def test_a_silent_substituter_is_told_once(shelf: Shelf, tmp_path: Path) -> None:
+    recipes = shelf.project.folder / "recipes"
+    shutil.copytree(shelf.project.recipe, recipes / "copied", symlinks=True)
+    try:
+        recipe = recipes / "copied" / "recipe.py"
+        recipe.write_text(recipe.read_text().replace("def copier", "def copied").replace("exit 7", "exit 8"))
+        shelf.project.call("lock", "copied")
+        dead = f"127.0.0.1:{free_port()}/x"
+        reader = shelf.reader(tmp_path / "store", dead)
+        ended = reader.call("realize", "copied", "copier", "--json")
+    finally:
+        shutil.rmtree(recipes / "copied")
+    assert ended.err.count("warning: the substituter 127.0.0.1") == 1
+    assert [json.loads(line)["engine"] for line in ended.out.splitlines()] == ["sandbox", "pulled"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "requests"),
+    [
+        pytest.param(Answer(status=500), "warning: the substituter", 1, id="500"),
+        pytest.param(
+            Answer(status=429, headers={"Retry-After": "5"}), "warning: the substituter", 1, id="429"
+        ),
+        pytest.param(Answer(is_silent=True), "warning: the substituter", 1, id="cut"),
+        pytest.param(Answer(status=401), "is not there, or not for whoever asks", 1, id="401"),
+        pytest.param(Answer(status=403), "is not there, or not for whoever asks", 1, id="403"),
+        pytest.param(Answer(status=404), "", 1, id="404"),
+    ],
+)
+def test_a_substituter_is_asked_once(
+    project: Project, tmp_path: Path, answer: Answer, told: str, requests: int
+) -> None:
+    with Misbehaving() as server:
+        tag = project.call("realize", "copier", "--json").json["tag"].rpartition(":")[2]
+        path = f"/v2/x/copier/manifests/{tag}"
+        server.answers |= {path: [answer], "/v2/": [Answer(b"{}")]}
+        reader = Project(project.folder, tmp_path / "store", {"REPROBUILD_SUBSTITUTERS": f"{server.host}/x"})
+        ended = reader.call("realize", "copier", "--json")
+        assert statuses(ended) == ["built"] * 4
+        assert [request.path for request in server.requests].count(path) == requests
+    assert told in ended.err
+    assert ("warning" in ended.err) == told.startswith("warning")
+
+
+def test_offline_asks_nobody(project: Project, tmp_path: Path) -> None:
+    with Misbehaving() as server:
+        substituters = {"REPROBUILD_SUBSTITUTERS": f"{server.host}/x"}
+        reader = Project(project.folder, tmp_path / "store", substituters)
+        reader.call("realize", "copier", "--offline")
+        assert server.requests == []
+
+
+def test_checking_builds_twice_although_it_could_pull(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    assert statuses(reader.call("realize", "copier", "--check", "--json")) == ["built"] * 4
+
+
+def test_what_was_pulled_can_be_checked_by_building_it(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    assert statuses(reader.call("realize", "copier", "--json")) == ["pulled"] * 4
+    assert "built twice, and equal" in reader.call("realize", "copier", "--check").err
+
+
+def test_two_at_once_pull_once(shelf: Shelf, tmp_path: Path) -> None:
+    reader = shelf.reader(tmp_path / "store")
+    running = [
+        subprocess.Popen(
+            reader.argv("realize", "copier", "--json"),
+            cwd=reader.folder,
+            env=reader.full_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in "ab"
+    ]
+    documents = [json.loads(one.communicate()[0]) for one in running]
+    assert sorted(document["fetched_bytes"] > 0 for document in documents) == [False, True]
+
+
+@pytest.mark.parametrize("name", ["docker.io", "oci-layout:x", "x/UP", "https://x.test/y", "a b", "-"])
+def test_what_is_no_namespace_of_a_registry_is_told(project: Project, tmp_path: Path, name: str) -> None:
+    plain = Project(project.folder, tmp_path / "store")
+    ended = plain.call("realize", "copier", "--substituter", name, check=False)
+    assert ended.code == 2
+    assert f"error: the substituter {name!r}" in ended.err
