@@ -16,7 +16,7 @@ from reprobuild.errors import CheckFailedError, RecipeError, ReprobuildError
 from reprobuild.events import Tell
 from reprobuild.images.image import LayerReference
 from reprobuild.images.manifest import Descriptor
-from reprobuild.store.diff_ids import diff_key
+from reprobuild.store.diff_ids import known_diff_ids, remember_diff_id
 from reprobuild.store.realisations import bodies_of_listing
 from reprobuild.store.store import Store
 from reprobuild.value import Value
@@ -53,16 +53,11 @@ def known_layers(
 
     ``has``: whether it has a blob; ``Transaction.has`` keeps those from ``gc``.
     """
-    found: dict[Digest, KnownLayer] = {}
-    texts = {str(diff_id): diff_id for diff_id in wanted}
-    for key in store.realisations:
-        record = store.realisations.get(key)
-        if record is None or record.get("kind") != "diff" or record.get("diff_id") not in texts:
-            continue
-        listing = Digest.parse(record["layer"])
-        if has(listing) and _has_bodies(store, listing, has):
-            found[texts[record["diff_id"]]] = KnownLayer(listing, int(record["size"]))
-    return found
+    return {
+        diff_id: KnownLayer(listing, size)
+        for diff_id, listing, size in known_diff_ids(store)
+        if diff_id in wanted and has(listing) and _has_bodies(store, listing, has)
+    }
 
 
 def missing_layers(store: Store, published: Published) -> tuple[Descriptor, ...]:
@@ -137,11 +132,7 @@ class _Reader:
                     AGAIN,
                 )
             group.add_bytes(layer.listing)
-            text = str(layer.digest)
-            group.record(
-                diff_key(layer.digest),
-                {"kind": "diff", "blobs": [], "layer": text, "diff_id": str(found), "size": size},
-            )
+            remember_diff_id(group, layer, found, size)
         self._known[found] = KnownLayer(layer.digest, size)
 
 

@@ -10,6 +10,8 @@ from reprobuild.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reprobuild.store.store import Store
     from reprobuild.store.transaction import Transaction
     from reprobuild.tree import Layer
@@ -37,7 +39,24 @@ def measured_diff_id(store: Store, group: Transaction, layer: Layer) -> tuple[Di
     from reprobuild.images.tar import write_layer
 
     found, size = write_layer(layer, store.blobs.open)
-    group.record(
-        key, {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size}
-    )
+    remember_diff_id(group, layer, found, size)
     return found, size
+
+
+def remember_diff_id(group: Transaction, layer: Layer, found: Digest, size: int) -> None:
+    """Remember the digest and the size in bytes of a layer's tar stream with a group."""
+    group.record(
+        diff_key(layer.digest),
+        {"kind": "diff", "blobs": [], "layer": str(layer.digest), "diff_id": str(found), "size": size},
+    )
+
+
+def known_diff_ids(store: Store) -> Iterator[tuple[Digest, Digest, int]]:
+    """Give all that is remembered: ``diff_id``, the listing's digest, the stream's size in bytes.
+
+    Neither listing nor bodies need be there.
+    """
+    for key in store.realisations:
+        record = store.realisations.get(key)
+        if record is not None and record.get("kind") == "diff":
+            yield Digest.parse(record["diff_id"]), Digest.parse(record["layer"]), int(record["size"])
