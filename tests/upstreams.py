@@ -65,7 +65,7 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
-    """The connection ends without an answer."""
+    """The connection ends without an answer; of one that is given before the body: right after it."""
 
 
 Site = Callable[[Request], Answer]
@@ -301,6 +301,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.net.log.append(head)
             self.close_connection = True
             self._send(early)
+            if not early.is_cut:
+                self.wfile.flush()
+                self._read_body(head, None)  # as servers do, so that what they said is not lost
             return
         answer = self.server.net.answer(replace(head, body=self._read_body(head, early)))
         if early is not None or answer.is_cut:

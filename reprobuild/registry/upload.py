@@ -79,6 +79,10 @@ class Upload:
         """Whether the server has just as many bytes as ``_offset`` says."""
         self._least = 0
         """Bytes that the server wants in a chunk at least."""
+        self._most = connection.chunk
+        """Bytes of a chunk that seem to get through."""
+        self._is_sending = False
+        """Whether bytes are on their way."""
         self._has_restarted = False
         self._tries = 0
         self._furthest = 0
@@ -106,8 +110,10 @@ class Upload:
                 return
             except _OtherWayError:
                 continue
-            except UpstreamError:
+            except UpstreamError as error:
                 self._is_certain = False
+                if self._is_cut_short(error):
+                    self._most = max(LEAST_CHUNK, self._most // 4)
                 raise
 
     def _advance(self) -> None:
@@ -120,9 +126,14 @@ class Upload:
             self._send_chunk()
         self._finish()
 
+    def _is_cut_short(self, error: UpstreamError) -> bool:
+        """Whether bytes did not get through; says so once."""
+        was_sending, self._is_sending = self._is_sending, False
+        return was_sending and isinstance(error, UnreachableError)
+
     @property
     def _chunk(self) -> int:
-        return max(self._least, self._connection.chunk)
+        return max(self._least, min(self._most, self._connection.chunk))
 
     @property
     def _is_monolithic(self) -> bool:
@@ -211,6 +222,7 @@ class Upload:
             "Content-Type": OCTETS,
             "Content-Range": f"{self._offset}-{self._offset + count - 1}",
         }
+        self._is_sending = True
         try:
             with self._connection.send(
                 "PATCH",
@@ -220,10 +232,12 @@ class Upload:
                 size=count,
                 silence=CHUNK_SECONDS,
             ) as response:
+                self._is_sending = False
                 self._count(response, count)
                 self._move(response, self._location)
                 self._advanced()
         except RegistryError as error:
+            self._is_sending = False
             self._reconsider_chunk(error, count)
             raise
 
@@ -242,9 +256,9 @@ class Upload:
         for piece in self._reader.read(self._offset, count):
             if self._stopping.is_set():
                 raise Stopped
+            self.sent += len(piece)
             yield cast(bytes, piece)
             sent += len(piece)
-            self.sent += len(piece)
             now = time.monotonic()
             if now - self._told >= PROGRESS_SECONDS:
                 self._told = now
@@ -286,6 +300,7 @@ class Upload:
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}digest={quote(str(self._blob.digest), safe='')}"
         count = self._blob.size - self._offset
+        self._is_sending = count > 0
         try:
             with self._connection.send(
                 "PUT",
@@ -295,8 +310,10 @@ class Upload:
                 size=count,
                 silence=COMMIT_SECONDS,
             ) as response:
+                self._is_sending = False
                 self._check(response)
         except RegistryError as error:
+            self._is_sending = False
             self._reconsider_end(error, count)
             raise
         self._offset = self._blob.size

@@ -33,7 +33,7 @@ class Fault:
     early: Answer | None = None
     """Said instead, before the body comes."""
     cut_after: int | None = None
-    """Bytes of the body after which the connection is cut."""
+    """Bytes of the body after which the connection is cut; a body that is no longer gets through."""
     is_answer_lost: bool = False
     """The request is done, and the connection cut."""
     done: Callable[[], None] | None = None
@@ -44,6 +44,8 @@ class Fault:
 
     def fits(self, request: Request) -> bool:
         if self.count <= 0 or request.method != self.method or self.path not in request.target:
+            return False
+        if self.cut_after is not None and int(request.headers.get("content-length", 0)) <= self.cut_after:
             return False
         if self.after:
             self.after -= 1

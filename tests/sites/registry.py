@@ -26,6 +26,7 @@ class TokenSite:
     user: str = ""
     password: str = ""
     refresh_token: str = ""
+    expires_in: int = 60
     given: list[str] = field(default_factory=list)
     scopes: list[str] = field(default_factory=list)
 
@@ -43,7 +44,7 @@ class TokenSite:
             return Answer(b'{"details": "incorrect username or password"}', 401)
         self.scopes.append(scope)
         self.given.append(secrets.token_hex(16))
-        return Answer(json.dumps({"token": self.given[-1], "expires_in": 60}).encode())
+        return Answer(json.dumps({"token": self.given[-1], "expires_in": self.expires_in}).encode())
 
 
 @dataclass
