@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from reprobuild import __version__
 from reprobuild.errors import UpstreamError
 from reprobuild.fetch.challenge import Challenge, read_challenges
 from reprobuild.fetch.credentials import without_query
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *(f"{kind};q=0.1" for kind in DOCKER_SCHEMA_1)))
 """Types of manifests; old ones too, so that they can be refused by name."""
-CLIENT = "reprobuild"
 KEEPING = frozenset({307, 308})
 """Redirects that keep the method and the body."""
 
@@ -53,20 +53,25 @@ class AuthorizedHttp:
         """
         authorization = self._access.known(self._http, url)
         asked = {"Accept": ACCEPT, **(headers or {})} if "/manifests/" in url else dict(headers or {})
-        for is_last in (False, True):
+        is_fresh = is_wide = False
+        while True:
             proof = {"Authorization": authorization} if authorization else {}
             with self._http.open(url, {**asked, **proof}, method=method) as response:
-                here = is_same_origin(response.url, url)
-                if response.status != 401 or not here:
-                    if response.status >= 400 and response.status != 416:
-                        raise self._refusal(response, url, led_elsewhere=not here)
+                if response.status < 400 or response.status == 416:
                     yield response
                     return
+                here = is_same_origin(response.url, url)
                 challenges = read_challenges(_all(response, "www-authenticate"))
-                refused = self._refusal(response, url, challenges=challenges)
-            if not is_last:
+                refused = self._refusal(response, url, led_elsewhere=not here, challenges=challenges)
+            if not here or is_wide or refused.status not in (401, 403):
+                raise refused
+            if refused.status == 401 and not is_fresh:
+                is_fresh = True
                 authorization = self._access.answer(self._http, url, challenges, authorization)
-            if is_last or not authorization:
+            else:
+                is_wide = True
+                authorization = self._access.widen(self._http, url, authorization)
+            if not authorization:
                 raise refused
 
     @contextmanager
@@ -118,7 +123,7 @@ class AuthorizedHttp:
         writes = method not in READS
         authorization = self._access.known(self._http, about, writes=writes) if here else ""
         for is_last in (False, True):
-            fields = [("User-Agent", CLIENT), *headers.items()]
+            fields = [("User-Agent", f"reprobuild/{__version__}"), *headers.items()]
             if writes:
                 fields.append(("Content-Length", str(size)))
             if authorization:

@@ -120,7 +120,7 @@ def get_manifest(
             document = get(endpoint.manifest(asked), http=http, limit=LARGEST, attempts=attempts)
         except UpstreamError as error:
             failures.append(error)
-            if not isinstance(error, UnreachableError) and getattr(error, "status", 0) != WRONG_SCHEME:
+            if has_answered(error):
                 answered.add(name)
             continue
         assert document is not None
@@ -136,6 +136,13 @@ def get_manifest(
     first.message = "\n".join([first.message, *(f"  also tried: {one.message}" for one in failures[1:])])
     first.args = (first.message,)
     raise first
+
+
+def has_answered(error: UpstreamError) -> bool:
+    """Whether a server that failed is not to be asked again with, or without, TLS."""
+    if isinstance(error, UnreachableError):
+        return error.is_untrusted
+    return getattr(error, "status", 0) != WRONG_SCHEME
 
 
 def _configured(reference: RegistryReference, settings: Settings) -> Iterator[Endpoint]:

@@ -99,11 +99,23 @@ class RegistryAccess:
             known = self._find_proof(url, writes)
             if known is not None and known.value != tried:
                 return known.value  # another thread was faster
+            writes = writes or self._find_proof(url, True) is known is not None
             found = self._answer(http, url, challenges, writes)
             if found is None or found.value == tried:
                 return ""
             self._known[*server_and_repository(url), writes] = found
             return found.value
+
+    def widen(self, http: Http, url: str, tried: str) -> str:
+        """Give a proof that is good for writing where one for reading did not do, ``""`` where there is none.
+
+        Some registries tell of a repository that is not there yet only whoever may make it. Raises
+        UpstreamError for a token server that gives no token.
+        """
+        found = self._find_proof(url, False)
+        if found is None or not self.has_credentials(url):
+            return ""
+        return self.answer(http, url, found.challenges, tried, writes=True)
 
     def has_credentials(self, url: str) -> bool:
         """Whether anything is kept for the registry of an address."""
@@ -132,7 +144,7 @@ class RegistryAccess:
         reading = self._known.get((base, repository, False))
         if writes:
             return writing or (reading if self._is_password(reading) else None)
-        return reading or writing
+        return writing or reading
 
     @staticmethod
     def _is_password(proof: _Proof | None) -> bool:
@@ -144,11 +156,11 @@ class RegistryAccess:
                 token, seconds = self._token(http, url, challenge.parameters, writes)
                 return _Proof(token, time.monotonic() + seconds, tuple(challenges))
         credentials = self._find(url)
-        if credentials is not None and credentials.user:
-            for challenge in challenges:
-                if challenge.scheme == "basic":
-                    said = basic_of(credentials.user, credentials.password)
-                    return _Proof(said, math.inf, tuple(challenges))
+        said = http.authorization(url)
+        if credentials is not None:
+            said = basic_of(credentials.user, credentials.password) if credentials.user else ""
+        if said and any(challenge.scheme == "basic" for challenge in challenges):
+            return _Proof(said, math.inf, tuple(challenges))
         return None
 
     def _scopes(self, url: str, asked: str, writes: bool) -> list[str]:

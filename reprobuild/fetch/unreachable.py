@@ -26,13 +26,21 @@ class UnreachableError(UpstreamError):
     """A server could not be asked, or stopped answering in the middle."""
 
     def __init__(
-        self, message: str, hint: str = "", *, network_is_cut: bool = False, final: bool = False
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        network_is_cut: bool = False,
+        final: bool = False,
+        is_untrusted: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.network_is_cut = network_is_cut
         """This machine has no way out at all: asking again makes no sense, nor does asking another."""
         self.final = final
         """Asking the same address again makes no sense."""
+        self.is_untrusted = is_untrusted
+        """The server's certificate is not to be trusted: to go on without TLS makes even less sense."""
 
 
 def unreachable(url: str, error: Exception) -> UnreachableError:
@@ -51,6 +59,7 @@ def unreachable(url: str, error: Exception) -> UnreachableError:
             f"{url}: no secure connection: {getattr(cause, 'verify_message', '') or cause}",
             "SSL_CERT_FILE names the authorities to trust" if verification else "",
             final=verification,
+            is_untrusted=verification,
         )
     unresolved = isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror)
     no_way = isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)

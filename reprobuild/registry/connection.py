@@ -17,7 +17,7 @@ from reprobuild.errors import CheckFailedError, OfflineError, UpstreamError
 from reprobuild.fetch.authorized_http import AuthorizedHttp
 from reprobuild.fetch.docker_credentials import Credentials
 from reprobuild.fetch.http import READ_SECONDS, Http, Response, UnreachableError
-from reprobuild.fetch.registry import WRONG_SCHEME, Endpoint, Found, get_manifest, own_endpoints
+from reprobuild.fetch.registry import WRONG_SCHEME, Endpoint, Found, get_manifest, has_answered, own_endpoints
 from reprobuild.fetch.registry_access import RegistryAccess
 from reprobuild.fetch.registry_refusal import RegistryError
 from reprobuild.fetch.transfer import ATTEMPTS, persist
@@ -67,7 +67,7 @@ class Connection:
             )
         with self._lock:
             if self._endpoint is None:
-                self._endpoint = self._find()
+                self._endpoint = self.persist(self._find)
             return self._endpoint
 
     def _find(self) -> Endpoint:
@@ -80,8 +80,10 @@ class Connection:
                 with self._http.open(f"{one.server}/v2/") as response:
                     if response.status != WRONG_SCHEME:
                         return one
-            except UnreachableError as error:
+            except UpstreamError as error:
                 failures.append(error)
+                if has_answered(error):
+                    break
         raise failures[0] if failures else UpstreamError(f"{self.reference.registry} is no registry")
 
     def url(self, path: str) -> str:

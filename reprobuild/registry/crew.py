@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from reprobuild.events import Event, Tell
@@ -15,7 +16,7 @@ from reprobuild.fetch.partial import Stopped
 from reprobuild.registry.blob import BlobSource
 
 JOIN_SECONDS = 2.0
-"""How long a thread may take to notice that the work is to end."""
+"""How long threads may take to notice that the work is to end."""
 
 Push = Callable[[BlobSource, Tell, threading.Event], int]
 """Pushes one blob, telling of it; gives the bytes that travelled, raises Stopped once the event is set."""
@@ -60,6 +61,7 @@ def push_all(push: Push, blobs: Sequence[BlobSource], *, jobs: int, tell: Tell) 
                 tell(message)
     finally:
         stopping.set()
+        deadline = time.monotonic() + JOIN_SECONDS
         for thread in threads:
-            thread.join(timeout=JOIN_SECONDS)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
     return sent

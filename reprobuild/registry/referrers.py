@@ -17,6 +17,7 @@ from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError
 from reprobuild.fetch.document import get
 from reprobuild.fetch.registry_refusal import RegistryError
+from reprobuild.fetch.stranger_json import read_json
 from reprobuild.images.manifest import LARGEST, OCI_INDEX, Descriptor, read_descriptor
 from reprobuild.registry.connection import Connection
 from reprobuild.registry.tags import SETTLE_SECONDS, TAKEN, settle
@@ -133,7 +134,7 @@ def describe(body: bytes, media_type: str) -> dict[str, Any]:
 
 def _entries(body: bytes, registry: str) -> list[dict[str, Any]]:
     try:
-        found = json.loads(body)["manifests"]
+        found = read_json(body)["manifests"]
         for one in found:
             read_descriptor(one)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -258,7 +258,7 @@ def auths(registry: str, user: str, password: str) -> str:
     return json.dumps({"auths": {registry: {"auth": login}}})
 
 
-def test_a_registry_behind_tls_takes_docker_s_password_or_a_given_one(tmp_path: Path) -> None:
+def test_a_registry_behind_tls_takes_docker_s_password_a_given_one_or_netrc_s(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with docker_registry(tmp_path, certificate=authority.issue("registry.test"), user="models") as address:
         pusher = Pusher(
@@ -282,6 +282,10 @@ def test_a_registry_behind_tls_takes_docker_s_password_or_a_given_one(tmp_path: 
             repository.push_blob(source(LARGE))
         with pusher.repository(password=("models", REGISTRY_PASSWORD)) as repository:
             assert repository.push_blob(source(LARGE)) == len(LARGE)
+        (tmp_path / ".netrc").write_text(f'machine registry.test login models password "{REGISTRY_PASSWORD}"')
+        with pusher.repository() as repository:
+            assert repository.push_blob(source(IMAGE.config)) == len(IMAGE.config)
+        (tmp_path / ".netrc").unlink()
         (tmp_path / ".docker").mkdir()
         (tmp_path / ".docker" / "config.json").write_text(auths("registry.test", "models", REGISTRY_PASSWORD))
         with pusher.repository() as repository:
@@ -343,6 +347,5 @@ def test_who_may_only_read_is_told_so(guarded: Pusher, tokens: JwtSite) -> None:
 def test_a_token_that_is_too_old_is_asked_for_again(guarded: Pusher, tokens: JwtSite) -> None:
     tokens.stale = 1
     with guarded.repository(password=("me", "secret")) as repository:
-        with pytest.raises(UpstreamError, match="401"):
-            repository.has_blob(Digest.of(LARGE))
+        assert not repository.has_blob(Digest.of(LARGE))
         assert repository.push_blob(source(LARGE)) == len(LARGE)

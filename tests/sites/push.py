@@ -61,6 +61,8 @@ class ScopedTokens(TokenSite):
     may: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What may be done in a repository; one that is not named: anything."""
     good_for: int = 10**9
+    made: Callable[[str], bool] = lambda name: True
+    """Whether a repository is there: of one that is not only whoever wants to push is told."""
     scopes_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
 
@@ -71,7 +73,9 @@ class ScopedTokens(TokenSite):
             for scope in scopes_of(request):
                 _, name, actions = scope.split(":")
                 may = self.may.get(name, frozenset({"pull", "push"}))
-                granted |= {(name, action) for action in actions.split(",") if action in may}
+                wanted = set(actions.split(",")) & may
+                if self.made(name) or "push" in wanted:
+                    granted |= {(name, action) for action in wanted}
             self.scopes_of[self.given[-1]] = granted
         return answer
 
@@ -93,6 +97,8 @@ class PushSite:
 
     tokens: ScopedTokens | None = None
     realm: str = "https://auth.test/token"
+    unauthorized: int = 401
+    """What is said to a token that is good for too little."""
     faults: list[Fault] = field(default_factory=list)
     host: str = "registry.test"
     uploads_at: str = ""
@@ -183,7 +189,8 @@ class PushSite:
         scope = f"repository:{repository}:{'pull' if action == 'pull' else 'pull,push'}"
         error = ',error="insufficient_scope"' if said else ""
         challenge = f'Bearer realm="{self.realm}",service="registry.test",scope="{scope}"{error}'
-        return failure(401, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": challenge})
+        status = self.unauthorized if said else 401
+        return failure(status, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": challenge})
 
     def _manifest(self, request: Request, repository: str, asked: str) -> Answer:
         place = f"{repository}{'@' if ':' in asked else ':'}{asked}"
