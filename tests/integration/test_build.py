@@ -92,7 +92,7 @@ def test_a_changed_digit_of_a_pin_is_shown_with_what_came(project: Project) -> N
     project.edit_lock(digest, wrong)
     ended = project.call("realize", "copier", check=False)
     assert ended.code == 4
-    for shown in ("recipe.py:8", "file:weights.bin", wrong, digest, "262,144"):
+    for shown in ("recipe.py:8", "recipes/copier/weights.bin", wrong, digest, "262,144"):
         assert shown.lower() in ended.err.lower()
     assert (project.store / "blobs" / "sha256" / digest[:2] / digest).is_file()
 
