@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobuild.engine.protocol import Door
+from reprobuild.engine.door import SocketDoor
 from reprobuild.gateway.gate import Gate
 from tests.require import program
 
@@ -129,7 +129,7 @@ def opened(gate: Gate, folder: Path, *, ports: tuple[int, ...] = (53, 80, 443)) 
     datagram.bind(("127.0.0.1", 0))
     address = datagram.getsockname()
     folder.mkdir(exist_ok=True)
-    gate.attend(Door(tuple(listeners.values()), (datagram,), lambda _: "client of the test"))
+    gate.attend(SocketDoor((*listeners.values(), datagram), lambda _: "client of the test"))
     entry = Entry(gate, folder, listeners, datagram)
     try:
         yield entry

@@ -1,19 +1,17 @@
 """A gateway for tests of engines: it answers all that arrives with the address that was wanted.
 
 A stream is read up to its first bytes and answered, as HTTP, with ``gateway ADDRESS PORT``; a datagram is
-answered with itself from the address that it was sent to.
+answered with itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import selectors
-import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reprobuild.engine.protocol import Door
+from reprobuild.engine.protocol import Arrival, Door
 
 
 @dataclass
@@ -27,54 +25,33 @@ class AnsweringGateway:
     arrived: list[tuple[str, str, int, str]] = field(default_factory=list)
     attended: int = 0
     closed: int = 0
-    door: Door | None = None
-    _server: threading.Thread | None = None
+    _door: Door | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def attend(self, door: Door) -> None:
         self.attended += 1
-        self.door = door
-        self._wake, self._stop = socket.socketpair()
-        self._server = threading.Thread(target=self._serve, args=(door,))
-        self._server.start()
+        self._door = door
+        door.open(self._take, self._answer_datagram)
 
     def close(self) -> None:
         self.closed += 1
-        if self._server is not None:
-            self._stop.send(b"x")
-            self._server.join()
-            self._wake.close()
-            self._stop.close()
-        for one in (*self.door.listeners, *self.door.datagrams) if self.door else ():
-            one.close()
+        if self._door is not None:
+            self._door.close()
+        for thread in self._threads:
+            thread.join()
 
-    def _serve(self, door: Door) -> None:
-        with selectors.DefaultSelector() as selector:
-            sockets = {one.fileno(): one for one in (self._wake, *door.listeners, *door.datagrams)}
-            for descriptor in sockets:
-                selector.register(descriptor, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select():
-                    one = sockets[key.fd]
-                    if one is self._wake:
-                        return
-                    with contextlib.suppress(OSError):
-                        if one in door.datagrams:
-                            self._answer_datagram(one)
-                        else:
-                            self._answer_stream(door, one)
+    def _take(self, arrival: Arrival) -> None:
+        self._threads.append(threading.Thread(target=self._answer_stream, args=(arrival,)))
+        self._threads[-1].start()
 
-    def _answer_stream(self, door: Door, listener: socket.socket) -> None:
-        with listener.accept()[0] as stream:
+    def _answer_stream(self, arrival: Arrival) -> None:
+        with arrival.connection as stream, contextlib.suppress(OSError):
             stream.settimeout(10)
-            address, port = stream.getsockname()[:2]
-            self.arrived.append(("tcp", address, port, door.program(stream)))
+            self.arrived.append(("tcp", arrival.address, arrival.port, arrival.program()))
             stream.recv(1 << 16)
-            text = f"gateway {address} {port}\n"
+            text = f"gateway {arrival.address} {arrival.port}\n"
             stream.sendall(f"HTTP/1.0 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
 
-    def _answer_datagram(self, one: socket.socket) -> None:
-        data, passed, _, client = one.recvmsg(1 << 16, 256)
-        ((_, _, content),) = passed
-        address = content[8:12] if one.family == socket.AF_INET else content[:16]
-        self.arrived.append(("udp", socket.inet_ntop(one.family, address), 53, ""))
-        one.sendmsg([data], passed, 0, client)
+    def _answer_datagram(self, asked: bytes) -> bytes:
+        self.arrived.append(("udp", "", 53, ""))
+        return asked

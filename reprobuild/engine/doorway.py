@@ -15,20 +15,24 @@ import select
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
-from reprobuild.engine import opener
-from reprobuild.engine.protocol import Door, Gateway
+from reprobuild.engine import listening, opener
+from reprobuild.engine.protocol import Gateway, served_ports
+from reprobuild.engine.standalone import program_text
 from reprobuild.errors import EngineError
 
-PORTS = (opener.DNS, 80, 443)
-"""TCP ports that are served whatever a gateway names."""
-
 _FOLDER = os.path.dirname(opener.__file__)
-_TEXT = Path(opener.__file__).read_text()
+_TEXT = program_text(listening, opener)
 """For whoever has given up the right to read our own folder since it was imported."""
-_IMPORT = "import sys; sys.path.append(sys.argv[2]); import opener; opener.main()"
+_IMPORT = """\
+import sys
+sys.path.append(sys.argv[2])
+import listening
+sys.modules["reprobuild.engine.listening"] = listening
+import opener
+opener.main()
+"""
 """Three milliseconds faster than the text: it is compiled already."""
 
 _HINT = "run: reprobuild doctor"
@@ -43,7 +47,7 @@ class Doorway:
         Raises EngineError where it can't be started.
         """
         self._gateway = gateway
-        self._ports = list(dict.fromkeys((*PORTS, *gateway.ports)))
+        self._ports = served_ports(gateway)
         if 2 * len(self._ports) + 2 > opener.MOST_SOCKETS:
             raise EngineError(f"a command can have {opener.MOST_SOCKETS // 2 - 1} ports served at most")
         self._init = 0
@@ -113,13 +117,12 @@ class Doorway:
         """Hand the sockets to the gateway: something has arrived."""
         import socket
 
+        from reprobuild.engine.door import SocketDoor
         from reprobuild.engine.peers import program_of
 
         taken, self.sockets = [socket.socket(fileno=one) for one in self.sockets], ()
-        streams: Sequence[socket.socket] = [one for one in taken if one.type == socket.SOCK_STREAM]
-        datagrams = [one for one in taken if one.type != socket.SOCK_STREAM]
         init = self._init
-        self._gateway.attend(Door(streams, datagrams, lambda accepted: program_of(accepted, init)))
+        self._gateway.attend(SocketDoor(taken, lambda ends: program_of(ends, init)))
 
     def close(self) -> None:
         """Close what is not the gateway's, and see the process end; the gateway itself is not closed."""

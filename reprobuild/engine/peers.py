@@ -13,6 +13,8 @@ import socket
 import sys
 from collections.abc import Iterator
 
+from reprobuild.value import Value
+
 LONGEST = 80
 """Characters of a program's text."""
 
@@ -20,13 +22,22 @@ _NOT_PLAIN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\u
 _MOST_BYTES = 4096
 
 
-def program_of(accepted: socket.socket, init: int) -> str:
+class Ends(Value):
+    """The two ends of a TCP connection."""
+
+    family: int
+    """AF_INET or AF_INET6."""
+    here: tuple[str, int]
+    there: tuple[str, int]
+
+
+def program_of(ends: Ends, init: int) -> str:
     """Give the command line of whoever holds the other end, shortened; ``""`` where that can't be told.
 
     init: the number, seen from here, of a process in the network namespace of the connection.
     """
     try:
-        inode = _inode(accepted, init)
+        inode = _inode(ends, init)
         if inode:
             for process in _inside(init):
                 if _holds(process, f"socket:[{inode}]"):
@@ -45,20 +56,19 @@ def shortened(command_line: bytes) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _inode(accepted: socket.socket, init: int) -> str:
+def _inode(ends: Ends, init: int) -> str:
     """Find the other end in the namespace's table of connections (proc(5), ``/proc/net/tcp``)."""
-    here, there = accepted.getsockname(), accepted.getpeername()
-    family = accepted.family
-    wanted = _hexadecimal(family, there), _hexadecimal(family, here)
+    family = ends.family
+    wanted = _hexadecimal(family, ends.there), _hexadecimal(family, ends.here)
     tables = [("tcp6" if family == socket.AF_INET6 else "tcp", wanted)]
     if family == socket.AF_INET:  # a client may speak IPv4 through a socket of IPv6
         prefix = _words(b"\0" * 10 + b"\xff\xff")
         tables.append(("tcp6", (prefix + wanted[0], prefix + wanted[1])))
-    for table, ends in tables:
+    for table, written in tables:
         with contextlib.suppress(FileNotFoundError), open(f"/proc/{init}/net/{table}") as lines:
             for line in lines:
                 fields = line.split()
-                if tuple(fields[1:3]) == ends:
+                if tuple(fields[1:3]) == written:
                     return fields[9]
     return ""
 

@@ -96,19 +96,32 @@ class Result(Value):
     """The last lines it printed, standard output and error together, at most 100."""
 
 
-class Door(Value):
-    """The sockets at which everything arrives that is sent inside a sandbox, whatever its address.
+class Arrival(Value):
+    """A connection that was opened inside, and where it was meant to go."""
 
-    ``getsockname`` of an accepted connection tells the address that was wanted.
-    """
+    connection: socket.socket
+    """A stream; whoever takes it closes it."""
+    address: str
+    """The address that was wanted, as text."""
+    port: int
+    program: Callable[[], str]
+    """Tells which program inside holds the other end: ``python3 run.py``; ``""`` where that can't be told."""
+    reset: Callable[[socket.socket], None]
+    """Closes the connection, in whatever form it is by then, so that the client's next call fails."""
 
-    listeners: Sequence[socket.socket]
-    """Listening TCP sockets, IPv4 and IPv6, of the ports 53, 80, 443 and those that the gateway names."""
-    datagrams: Sequence[socket.socket]
-    """UDP sockets of port 53."""
-    program: Callable[[socket.socket], str]
-    """Tells which program inside holds the other end of an accepted connection: ``python3 run.py``; ``""``
-    where that can't be told."""
+
+class Door(Protocol):
+    """Where everything arrives that is sent inside, whatever its address, to a port that is served."""
+
+    def open(self, take: Callable[[Arrival], None], answer: Callable[[bytes], bytes | None]) -> None:
+        """Begin to hand over what arrives, in a thread of the door's own; returns at once.
+
+        ``take`` gets each connection; ``answer`` each datagram that came for port 53, and gives what goes
+        back, if anything. Neither may wait for what comes in.
+        """
+
+    def close(self) -> None:
+        """Hand over nothing more; what had arrived by now has been. Connections that were taken live on."""
 
 
 class Gateway(Protocol):
@@ -124,10 +137,19 @@ class Gateway(Protocol):
     """Files on top of the tree, never part of a layer: path without leading slash → content."""
 
     def attend(self, door: Door) -> None:
-        """Begin to serve, once something has arrived; returns at once. The sockets are the gateway's then."""
+        """Begin to serve, once something has arrived; returns at once. The door is the gateway's then."""
 
     def close(self) -> None:
         """Stop: everything inside has ended. Called once, also where nothing ever arrived."""
+
+
+PORTS = (53, 80, 443)
+"""TCP ports that are served whatever a gateway names."""
+
+
+def served_ports(gateway: Gateway) -> list[int]:
+    """Give the TCP ports that are served, each once."""
+    return list(dict.fromkeys((*PORTS, *gateway.ports)))
 
 
 class Isolation(Value):

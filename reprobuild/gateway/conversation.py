@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import struct
 from contextlib import closing, suppress
 from http import HTTPStatus
 from typing import Protocol
@@ -306,11 +305,3 @@ def _length(answer: Answer) -> int | None:
     if isinstance(answer.body, FilePart):
         return answer.body.size
     return answer.length
-
-
-def reset(connection: socket.socket) -> None:
-    """Cut a connection off, so that the client's next call fails (TCP RST)."""
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with suppress(OSError):
-        connection.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 HEADER = 5
 LARGEST = 16384
 SECONDS = 10.0
+PAUSE = 0.01
 
 
 def server_name(connection: socket.socket) -> str:
@@ -25,12 +27,18 @@ def server_name(connection: socket.socket) -> str:
 
 def _peek(connection: socket.socket, size: int) -> bytes:
     """Look at the next bytes, when so many are there, or no more come."""
+    deadline = time.monotonic() + SECONDS
+    poll = select.poll()
+    poll.register(connection, select.POLLIN | select.POLLRDHUP)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
     try:
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        poll.poll(int(SECONDS * 1000))
-        return connection.recv(size, socket.MSG_PEEK)
+        while True:
+            events = poll.poll(max(deadline - time.monotonic(), 0) * 1000)
+            found = connection.recv(size, socket.MSG_PEEK)
+            is_last = not events or events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+            if len(found) == size or is_last:
+                return found
+            time.sleep(PAUSE)  # only sockets of TCP wait for that many
     finally:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 

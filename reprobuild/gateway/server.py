@@ -1,4 +1,4 @@
-"""The gateway's sockets: who connects is told apart (TLS, HTTP, DNS, none of these) and served in a thread.
+"""Who comes in at a gateway's door is told apart (TLS, HTTP, DNS, none of these) and served in a thread.
 
 Knows nothing of what is recorded. Threads and blocking sockets: a client that is slow keeps its own
 thread busy and nobody else's.
@@ -7,7 +7,6 @@ thread busy and nobody else's.
 from __future__ import annotations
 
 import ipaddress
-import selectors
 import socket
 import struct
 import threading
@@ -17,12 +16,12 @@ from contextlib import suppress
 
 import h11
 
-from reprobuild.engine.protocol import Door
+from reprobuild.engine.protocol import Arrival, Door
 from reprobuild.errors import ReprobuildError
 from reprobuild.gateway import dns, refusal
 from reprobuild.gateway.addresses import Addresses
 from reprobuild.gateway.certificates import Certificates
-from reprobuild.gateway.conversation import Conversation, Desk, ResetError, reset
+from reprobuild.gateway.conversation import Conversation, Desk, ResetError
 from reprobuild.gateway.hello import server_name
 
 MOST_CONNECTIONS = 512
@@ -35,19 +34,24 @@ LAST_SECONDS = 0.25
 DNS_PORT = 53
 
 _TLS_HANDSHAKE = 0x16
-_IP_PKTINFO = 8  # Linux, netinet/in.h; Python names it from 3.12 on
 
 
 class Client:
     """One connection, and what is known of it."""
 
-    def __init__(self, connection: socket.socket, host: str, port: int) -> None:
-        self.connection = connection
+    def __init__(self, arrival: Arrival, host: str) -> None:
+        self.connection = arrival.connection
         self.host = host
         """The name whose address was connected to, or that address."""
-        self.port = port
+        self.port = arrival.port
+        self.program = arrival.program
         self.named = ""
         """The name that the client gave (SNI)."""
+        self._arrival = arrival
+
+    def reset(self) -> None:
+        """Cut it off."""
+        self._arrival.reset(self.connection)
 
 
 class Server:
@@ -73,21 +77,17 @@ class Server:
         self._is_closing = False
         self._is_cutting = False
         self._certificates = certificates
-        self._wake, self._woken = socket.socketpair()
-        self._thread = threading.Thread(target=self._listen, name="gateway", daemon=True)
 
     def start(self) -> None:
         """Begin to serve, in threads."""
-        self._thread.start()
+        self._door.open(self._take, lambda asked: dns.answer(asked, self._addresses, self._looked_up))
 
     def close(self, seconds: float = 5.0) -> None:
         """End all connections and threads."""
+        deadline = time.monotonic() + seconds
+        self._door.close()
         with self._lock:
             self._is_closing = True
-        with suppress(OSError):
-            self._wake.send(b"x")
-        deadline = time.monotonic() + seconds
-        self._thread.join(seconds)
         # Where the other side has ended, what came last is still read: it may be what has to be reported.
         self._join(time.monotonic() + LAST_SECONDS)
         self._is_cutting = True
@@ -96,51 +96,25 @@ class Server:
                 # The plain call: SSLSocket's own takes away what its thread is reading from.
                 socket.socket.shutdown(client.connection, socket.SHUT_RDWR)
         self._join(deadline)
-        for one in (self._wake, self._woken, *self._door.listeners, *self._door.datagrams):
-            one.close()
 
     def _join(self, deadline: float) -> None:
         for thread in list(self._clients):
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for listener in self._door.listeners:
-                listener.setblocking(False)
-                selector.register(listener, selectors.EVENT_READ, self._accept)
-            for datagram in self._door.datagrams:
-                datagram.setblocking(False)
-                _ask_for_addresses(datagram)
-                selector.register(datagram, selectors.EVENT_READ, self._answer_datagram)
-            selector.register(self._woken, selectors.EVENT_READ, None)
-            while not self._is_closing:
-                for key, _ in selector.select():
-                    if key.data is not None:
-                        with suppress(OSError):
-                            key.data(key.fileobj)
-
-    def _accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
+    def _take(self, arrival: Arrival) -> None:
+        client = Client(arrival, self._addresses.name(arrival.address) or _plain(arrival.address))
         with self._lock:
             if self._is_closing or len(self._clients) >= MOST_CONNECTIONS:
-                reset(connection)
+                client.reset()
                 return
-            address, port = connection.getsockname()[:2]
-            client = Client(connection, self._addresses.name(address) or _plain(address), port)
             thread = threading.Thread(target=self._serve, args=(client,), name="gateway-client", daemon=True)
             self._clients[thread] = client
         try:
             thread.start()
         except RuntimeError:  # no more threads can be had
-            reset(connection)
+            client.reset()
             with self._lock:
                 del self._clients[thread]
-
-    def _answer_datagram(self, datagram: socket.socket) -> None:
-        data, ancillary, _, sender = datagram.recvmsg(dns.LONGEST, 256)
-        reply = dns.answer(data, self._addresses, self._looked_up)
-        if reply is not None:
-            datagram.sendmsg([reply], _from_where(ancillary), 0, sender)
 
     def _serve(self, client: Client) -> None:
         try:
@@ -152,7 +126,7 @@ class Server:
             else:
                 self._serve_http(client)
         except (ResetError, ReprobuildError, h11.ProtocolError):
-            reset(client.connection)
+            client.reset()
         except (OSError, ValueError):
             pass  # the client went away, or we are closing
         finally:
@@ -248,23 +222,3 @@ def _read_exactly(connection: socket.socket, size: int) -> bytes | None:
             return None
         data += more
     return data
-
-
-def _ask_for_addresses(datagram: socket.socket) -> None:
-    """Have the kernel say to which address a datagram went, so that the answer comes from there."""
-    with suppress(OSError):
-        if datagram.family == socket.AF_INET6:
-            datagram.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            datagram.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def _from_where(ancillary: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """Turn what the kernel said of a datagram into what it is told of the answer (ip(7), ipv6(7))."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(data) >= 12:
-            address = data[8:12]
-            return [(level, kind, struct.pack("i4s4s", 0, address, b""))]
-        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(data) >= 20:
-            return [(level, kind, data[:16] + struct.pack("i", 0))]
-    return []

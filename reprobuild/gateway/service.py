@@ -36,7 +36,6 @@ class Service:
 
     def __init__(self, store: Store, mode: Mode, door: Door) -> None:
         self.mode = mode
-        self.door = door
         self.scratch = store.tmp
         self.refusals = Refusals()
         self.refused: tuple[Refusal, ...] = ()
@@ -169,7 +168,7 @@ class ClientDesk:
         elif self._client.host != host:
             self._service.reached(self._client.host)
         if self._program is None:
-            self._program = report.printable(self._service.door.program(self._client.connection), 200)
+            self._program = report.printable(self._client.program(), 200)
         found = Refusal(host, port, url, method, self._program, why=why)
         self._service.refusals.add(found)
         return report.sentence(found, self._service.mode.word)
