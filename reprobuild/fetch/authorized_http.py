@@ -153,7 +153,8 @@ class AuthorizedHttp:
         led_elsewhere: bool = False,
         challenges: Sequence[Challenge] = (),
     ) -> RegistryError:
-        has_credentials = self._access.has_credentials(url)
+        matters = response.status == 401
+        has_credentials = matters and self._access.has_credentials(url)
         too_little = any(one.parameters.get("error") == "insufficient_scope" for one in challenges)
         return refuse(
             response,
@@ -162,7 +163,7 @@ class AuthorizedHttp:
             method=method,
             has_credentials=has_credentials,
             is_too_little=too_little and has_credentials,
-            is_kept_back=self._access.keeps_back(url),
+            is_kept_back=matters and self._access.keeps_back(url),
             led_elsewhere=led_elsewhere,
         )
 

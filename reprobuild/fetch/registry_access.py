@@ -58,6 +58,8 @@ class RegistryAccess:
         self._credentials = DockerCredentials(environment)
         self._names = names
         self._given = given
+        self._asking = threading.Lock()
+        self._found: dict[str, Credentials | None] = {}
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str, bool], _Proof] = {}
         self._more: dict[tuple[str, str], frozenset[str]] = {}
@@ -135,7 +137,11 @@ class RegistryAccess:
     def _kept(self, url: str) -> Credentials | None:
         if self._given is not None and _base(url) in self._names:
             return self._given
-        return self._credentials.find(self.name(url))
+        name = self.name(url)
+        with self._asking:  # a helper may take its time, or ask somebody: once is enough
+            if name not in self._found:
+                self._found[name] = self._credentials.find(name)
+            return self._found[name]
 
     def _find_proof(self, url: str, writes: bool) -> _Proof | None:
         """Give what is known for reading, or for writing, which reading may use too."""

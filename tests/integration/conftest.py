@@ -11,10 +11,12 @@ import pytest
 
 from tests.apt_machine import archive, debian, machine, mirror
 from tests.misbehaving import Misbehaving
+from tests.pushing import Pusher
 from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
 from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
+from tests.sites.push import PushSite, ScopedTokens
 from tests.upstreams import Upstreams, upstreams
 
 __all__ = ["archive", "debian", "machine", "mirror"]
@@ -68,6 +70,32 @@ def net(tmp_path: Path) -> Iterator[Upstreams]:
     """Stand-ins for the servers of the world, gone when the test ends."""
     with upstreams(tmp_path) as net:
         yield net
+
+
+@pytest.fixture
+def site(net: Upstreams) -> PushSite:
+    """A stand-in for a registry that is pushed to."""
+    made = PushSite()
+    net.add("registry.test", made)
+    return made
+
+
+@pytest.fixture
+def pusher(net: Upstreams, site: PushSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pusher:
+    """Who pushes there, waiting little before another try."""
+    monkeypatch.setattr("reprobuild.fetch.transfer.FIRST_DELAY", 0.01)
+    monkeypatch.setattr("reprobuild.registry.tags.SETTLE_SECONDS", 0.01)
+    return Pusher(tmp_path, "registry.test", net.environment())
+
+
+@pytest.fixture
+def tokens(net: Upstreams, site: PushSite, pusher: Pusher) -> ScopedTokens:
+    """The token server that the registry names, which gives tokens to ``me`` with ``secret``."""
+    made = ScopedTokens("me", "secret")
+    net.add("auth.test", made)
+    pusher.environment = net.environment()
+    site.tokens = made
+    return made
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -36,7 +36,7 @@ class Fault:
     """Bytes of the body after which the connection is cut; a body that is no longer gets through."""
     is_answer_lost: bool = False
     """The request is done, and the connection cut."""
-    done: Callable[[], None] | None = None
+    done: Callable[[], object] | None = None
     """Called just before the request is done."""
     after: int = 0
     """How many requests of the kind go well before."""
