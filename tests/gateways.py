@@ -23,6 +23,7 @@ class AnsweringGateway:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     arrived: list[tuple[str, str, int, str]] = field(default_factory=list)
+    has_answers: bool = True
     attended: int = 0
     closed: int = 0
     _door: Door | None = None

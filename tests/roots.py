@@ -47,7 +47,7 @@ APPLETS = (
         "touch",
         "truncate",
     ),
-    *("tr", "true", "umount", "unshare", "wc", "wget", "yes", "dd", "seq", "stty", "hostname", "ip"),
+    *("sed", "tr", "true", "umount", "unshare", "wc", "wget", "yes", "dd", "seq", "stty", "hostname", "ip"),
 )
 
 

@@ -12,20 +12,25 @@ import importlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reprobuild.engine.protocol import Command, RawChange, Result
+from reprobuild.engine.docker.engine import DockerEngine
+from reprobuild.engine.protocol import Command, Engine, Ground, RawChange, Result
 from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.errors import ReprobuildError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
+from reprobuild.store.store import Store
+from reprobuild.tree import Layer, directory, file, link
 from reprobuild.value import fields as fields_of
 from reprobuild.value import replace
 from tests.gateways import AnsweringGateway
@@ -83,6 +88,8 @@ class Sandboxes:
     base: Command = field(default_factory=lambda: Command(("/bin/true",), timeout=60))
     gateway: Mapping[str, Any] | None = None
     """Fields of an AnsweringGateway for each command; None: no gateway."""
+    daemon: Mapping[str, str] | None = None
+    """What names a daemon: then commands run there; None: in the sandbox."""
 
     @property
     def uid(self) -> int:
@@ -95,11 +102,28 @@ class Sandboxes:
 
     def run(self, command: Command, *, capture: bool = False, stdin: bytes | None = None) -> Outcome:
         """Run a command; raises what the engine raises."""
+        if self.daemon is not None:
+            return perform(
+                self.home,
+                self.lowers,
+                command,
+                daemon=self.daemon,
+                gateway=None,
+                capture=capture,
+                stdin=stdin,
+            )
         if (self.identity == "root") == (os.geteuid() == 0):
             return perform(
                 self.home, self.lowers, command, gateway=self.gateway, capture=capture, stdin=stdin
             )
         return self._elsewhere(command, capture=capture, stdin=stdin)
+
+    def leftovers(self) -> list[str]:
+        """Give what commands have left behind outside: folders, or containers in the daemon."""
+        if self.daemon is None:
+            return sorted(path.name for path in (self.home / "scratch").iterdir())
+        client = docker_engine(self.home / "store", tuple(self.daemon.items())).daemon.client
+        return [str(one["Id"]) for one in client.containers(all=True)]
 
     def shell(self, text: str, *, capture: bool = False, **changes: Any) -> Outcome:
         """Run a shell text."""
@@ -189,26 +213,58 @@ def perform(
     gateway: Mapping[str, Any] | None,
     capture: bool,
     stdin: bytes | None,
+    daemon: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a command as whoever we are."""
     answering = None if gateway is None else AnsweringGateway(**gateway)
-    engine = SandboxEngine(home / "scratch", choose_owner())
     recorded, printed = Recorded(), list[bytes]()
-    with tempfile.TemporaryFile() as file:
-        file.write(stdin or b"")
-        file.seek(0)
+    with tempfile.TemporaryFile() as given, ExitStack() as stack:
+        given.write(stdin or b"")
+        given.seek(0)
+        engine: Engine
+        ground: Ground
+        if daemon is None:
+            engine, ground = SandboxEngine(home / "scratch", choose_owner()), Checkout(lowers)
+        else:
+            engine = docker_engine(home / "store", tuple(daemon.items()))
+            ground = stack.enter_context(engine.ground(layers_of(lowers, engine.store)))
         result = engine.run(
-            Checkout(lowers),
+            ground,
             command,
             gateway=answering,
             capture=recorded if capture else None,
             output=printed.append,
-            stdin=None if stdin is None else file,
+            stdin=None if stdin is None else given,
         )
     if answering is not None:
         assert answering.closed == 1
         assert answering.attended <= 1
     return Outcome(result, recorded, b"".join(printed), answering.arrived if answering else [])
+
+
+@cache
+def docker_engine(store: Path, daemon: tuple[tuple[str, str], ...]) -> DockerEngine:
+    """Give the engine for a daemon, the same each time."""
+    return DockerEngine(Store.open(store), "", dict(daemon))
+
+
+def layers_of(lowers: Sequence[Path], store: Store) -> list[Layer]:
+    """Take folders into a store as layers, lowest first."""
+    layers = []
+    with store.transaction() as group:
+        for lower in reversed(lowers):
+            entries = []
+            for path in sorted(lower.rglob("*")):
+                name, mode = str(path.relative_to(lower)), stat.S_IMODE(path.lstat().st_mode)
+                if path.is_symlink():
+                    entries.append(link(name, os.readlink(path)))
+                elif path.is_dir():
+                    entries.append(directory(name, mode))
+                else:
+                    body = path.read_bytes()
+                    entries.append(file(name, group.add_bytes(body), len(body), mode))
+            layers.append(Layer(entries))
+    return layers
 
 
 def become(uid: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reprobuild.build import recipes
 from reprobuild.engine.protocol import Engine
-from reprobuild.errors import NotBuiltError, UsageError
+from reprobuild.errors import UsageError
 from reprobuild.events import Tell, ignore
 from reprobuild.settings import Settings
 from reprobuild.store.store import Store
@@ -50,7 +50,7 @@ class Project:
     def engine(self) -> Engine:
         """The engine that the settings ask for; its ``run`` raises EngineError where it cannot isolate."""
         if self.settings.engine == "docker":
-            raise NotBuiltError("the docker engine is not in this release", "use --engine sandbox")
+            return self.docker
         return self.sandbox
 
     @cached_property
@@ -60,6 +60,13 @@ class Project:
 
         scratch = Path(self.settings.scratch) if self.settings.scratch else self.store.root / "tmp"
         return SandboxEngine(scratch, self.store.owner, self.store.checkouts)
+
+    @cached_property
+    def docker(self) -> Engine:
+        """The engine for daemons, whether one is there or not."""
+        from reprobuild.engine.docker.engine import DockerEngine
+
+        return DockerEngine(self.store, self.platform)
 
     def recipe_folder(self, name: str) -> Path:
         """Give the folder of a recipe. Raises UsageError for a name that there is not."""

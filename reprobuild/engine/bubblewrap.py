@@ -108,7 +108,18 @@ def _system_mounts() -> Iterable[str]:
             words += ["--perms", "0555", "--size", "4096", "--tmpfs", masked, "--remount-ro", masked]
         else:
             words += ["--dev-bind", "/dev/null", masked]
-    words += ["--dev", "/dev", "--perms", "1777", "--size", str(world.SHM_SIZE), "--tmpfs", "/dev/shm"]
+    words += [
+        "--dev",
+        "/dev",
+        "--mqueue",
+        "/dev/mqueue",
+        "--perms",
+        "1777",
+        "--size",
+        str(world.SHM_SIZE),
+        "--tmpfs",
+        "/dev/shm",
+    ]
     words += ["--perms", "0555", "--size", "1048576", "--tmpfs", "/sys"]
     for name in _there("/sys", world.SYS_SHOWN):
         words += ["--ro-bind", f"/sys/{name}", f"/sys/{name}"]

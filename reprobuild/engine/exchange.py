@@ -15,6 +15,14 @@ from reprobuild.engine.folders import FOLDER, check_bounds, open_file, open_fold
 from reprobuild.errors import EngineError
 
 
+def inside_path(path: str) -> str:
+    """Give a path inside without its last slash. Raises ValueError for one that is not absolute and plain."""
+    parts = path.strip("/").split("/")
+    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"not an absolute path inside: {path!r}")
+    return path.rstrip("/")
+
+
 def readable_input(source: Path, scratch: Path, owner: int | None) -> Path:
     """Give an input so that the sandbox's uid can read it: itself, or a copy if its modes forbid that.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reprobuild.engine import world
 from reprobuild.engine.bubblewrap import Mounts
-from reprobuild.engine.exchange import readable_input
+from reprobuild.engine.exchange import inside_path, readable_input
 from reprobuild.engine.launcher import Places
 from reprobuild.engine.protocol import ENVIRONMENT, Command, Gateway
 from reprobuild.engine.trust import OnTop, trust
@@ -67,17 +67,17 @@ class Layout:
         for inside, source in command.inputs.items():
             readable = readable_input(source, folder, owner)
             self._mount_point(bottom, inside, is_folder=readable.is_dir())
-            inputs[_inside(inside)] = self.places.name(readable)
+            inputs[inside_path(inside)] = self.places.name(readable)
         outputs = {}
         for number, (inside, to) in enumerate(command.outputs.items()):
             left = self._folder(folder / f"output-{number}")
             self._mount_point(bottom, inside, is_folder=True)
-            outputs[_inside(inside)] = f"{name_inside}/{left.name}"
+            outputs[inside_path(inside)] = f"{name_inside}/{left.name}"
             self.left.append((left, to))
         for number, inside in enumerate(command.empty):
             emptied = self._folder(folder / f"empty-{number}")
             self._mount_point(bottom, inside, is_folder=True)
-            outputs[_inside(inside)] = f"{name_inside}/{emptied.name}"
+            outputs[inside_path(inside)] = f"{name_inside}/{emptied.name}"
         lowers = [f"{name_inside}/top"] if top else []
         lowers += [self.places.name(lower) for lower in checkout.lowers]
         lowers.append(f"{name_inside}/bottom")
@@ -134,7 +134,7 @@ class Layout:
 
     def _mount_point(self, bottom: Path, inside: str, *, is_folder: bool) -> None:
         here = bottom
-        parts = _inside(inside).strip("/").split("/")
+        parts = inside_path(inside).strip("/").split("/")
         for position, part in enumerate(parts):
             here /= part
             if here.exists():
@@ -145,10 +145,3 @@ class Layout:
                 here.touch(0o644)
                 self._settle(here)
             self.ours.add("/".join(parts[: position + 1]))
-
-
-def _inside(path: str) -> str:
-    parts = path.strip("/").split("/")
-    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"not an absolute path inside: {path!r}")
-    return path.rstrip("/")

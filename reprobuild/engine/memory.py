@@ -60,7 +60,7 @@ class MemoryLimit:
             with open(os.path.join(self._group, self._count), encoding="ascii") as file:
                 counts = dict(line.split() for line in file)
             return int(counts.get("oom_kill", "0")) > 0
-        return exit_code != 0 and any(sign in line for line in tail[-20:] for sign in _SIGNS)
+        return said_none(exit_code, tail)
 
     def _leave(self) -> None:
         group, self._group = self._group, ""
@@ -70,6 +70,11 @@ class MemoryLimit:
                 return
             except OSError:
                 time.sleep(0.01)  # what has just ended may be counted for a moment
+
+
+def said_none(exit_code: int, tail: tuple[str, ...]) -> bool:
+    """Tell whether a command that ended said that it got no memory, where nobody else can tell."""
+    return exit_code != 0 and any(sign in line for line in tail[-20:] for sign in _SIGNS)
 
 
 def _version_2(size: int) -> list[tuple[str, dict[str, str], str]]:

@@ -127,6 +127,8 @@ class Door(Protocol):
 class Gateway(Protocol):
     """Answers all that a command does on its network (DESIGN section 9); serves one command."""
 
+    has_answers: bool
+    """Whether there is anything that it would not refuse."""
     ports: Sequence[int]
     """TCP ports that are served beside 53, 80 and 443."""
     certificate: bytes

@@ -29,15 +29,15 @@ _ERRNO = 0x00050000
 
 _X32_BIT = 0x40000000
 
-_NEW_NAMESPACES = 0x7E020080
+NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME (the latter for unshare)."""
-_NEW_NAMESPACES_OF_CLONE = _NEW_NAMESPACES & ~0x80
+NEW_NAMESPACES_OF_CLONE = NEW_NAMESPACES & ~0x80
 """For ``clone`` the lowest byte is the signal at the end, and NEWTIME is not possible."""
 
-_TERMINAL_REQUESTS = (0x5412, 0x541C)
+TERMINAL_REQUESTS = (0x5412, 0x541C)
 """TIOCSTI, TIOCLINUX."""
 
-_AF_VSOCK = 40
+AF_VSOCK = 40
 
 _ARCHITECTURES: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_*, by the name that ``os.uname`` gives."""
@@ -147,10 +147,10 @@ def filter_program(machine: str, *, owners: bool = False) -> bytes:
                 verdicts[number] = verdict
     clone, unshare, ioctl, socket = ((56, 272, 16, 41), (220, 97, 29, 198))[column]
     special = {
-        clone: _refuse_bits(_NEW_NAMESPACES_OF_CLONE, refuse),
-        unshare: _refuse_bits(_NEW_NAMESPACES, refuse),
-        ioctl: _refuse_values(1, _TERMINAL_REQUESTS, refuse),
-        socket: _refuse_values(0, (_AF_VSOCK,), _ERRNO | errno.EAFNOSUPPORT),
+        clone: _refuse_bits(NEW_NAMESPACES_OF_CLONE, refuse),
+        unshare: _refuse_bits(NEW_NAMESPACES, refuse),
+        ioctl: _refuse_values(1, TERMINAL_REQUESTS, refuse),
+        socket: _refuse_values(0, (AF_VSOCK,), _ERRNO | errno.EAFNOSUPPORT),
     }
     leaves = {number: [(_RETURN, 0, 0, verdict)] for number, verdict in verdicts.items()} | special
     no_call = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)

@@ -60,6 +60,7 @@ class Gate:
         self._mode = mode
         self._service: Service | None = None
         self.word = mode.word
+        self.has_answers = mode.is_recording or bool(mode.pins)
         self.ports: Sequence[int] = tuple(ports)
         self.certificate = certificate(store)
         self.env: Mapping[str, str] = NOTHING

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.apt_machine import archive, debian, machine, mirror
+from tests.daemons import Docker
 from tests.misbehaving import Misbehaving
 from tests.pushing import Pusher
 from tests.recorded import Bench, make_bench
@@ -49,6 +50,27 @@ def sandboxes(request: pytest.FixtureRequest, all_sandboxes: dict[str, Sandboxes
     """The engine as root and as an ordinary user, one test each."""
     require("root", "" if request.param in all_sandboxes else "the tests do not run as root")
     return all_sandboxes[request.param]
+
+
+@pytest.fixture(scope="session")
+def docker_sandboxes(docker: Docker) -> Iterator[Sandboxes]:
+    """The engine for daemons, with a Docker daemon of our own and the same busybox tree."""
+    with shared_folder(os.geteuid()) as home:
+        busybox_root(home / "root")
+        yield Sandboxes("docker", home, (home / "root",), daemon=docker.environment)
+
+
+@pytest.fixture(params=(*IDENTITIES, "docker"))
+def worlds(request: pytest.FixtureRequest) -> Sandboxes:
+    """Both engines, the sandbox as each identity: what a command sees and leaves is the same in all."""
+    if request.param == "docker":
+        found = request.getfixturevalue("docker_sandboxes")
+    else:
+        made = request.getfixturevalue("all_sandboxes")
+        require("root", "" if request.param in made else "the tests do not run as root")
+        found = made[request.param]
+    assert isinstance(found, Sandboxes)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 from reprobuild.engine.docker.context import Endpoint, chosen, usual
 from reprobuild.errors import EngineError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from docker.tls import TLSConfig
 
     from reprobuild.engine.docker.tunnel import Tunnel
+
+_SNAPSHOTTER = "io.containerd.snapshotter"
 
 ANSWER_SECONDS = 20
 """How long a daemon may take to say who it is."""
@@ -34,19 +37,62 @@ class Daemon:
 
     def __init__(self, client: APIClient, host: str, tunnel: Tunnel | None = None) -> None:
         """Ask it who it is."""
-        self.client = client
+        self.client: Any = client
+        """A ``docker.APIClient``; half of what it can is not in its stubs."""
         self.host = host
         """``unix:///run/docker.sock``"""
         self._tunnel = tunnel
         told = client.version()
         components = [one for one in told.get("Components") or [] if isinstance(one, dict)]
         self.is_podman = any("podman" in str(one.get("Name", "")).lower() for one in components)
-        kind = "Podman" if self.is_podman else "Docker"
+        self.kind = "Podman" if self.is_podman else "Docker"
         self.version = str(told.get("Version", "of an unknown version"))
-        self.name = f"{kind} {self.version}, {host}"
+        self.name = f"{self.kind} {self.version}, {host}"
         """``Docker 20.10.24, unix:///run/docker.sock``"""
         self.platform = f"{told.get('Os', 'linux')}/{told.get('Arch', 'amd64')}"
         """``linux/amd64``"""
+        self.has_init = True
+        """Whether it has an init for containers, until it is known that it has none."""
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.client.info()
+        return found
+
+    @property
+    def has_filter(self) -> bool:
+        """Tell whether its containers can have a filter of system calls."""
+        return any("seccomp" in str(one) for one in self._info.get("SecurityOptions") or ())
+
+    @property
+    def limits_memory(self) -> bool:
+        """Tell whether it can limit the memory of a container."""
+        return bool(self._info.get("MemoryLimit"))
+
+    @property
+    def has_snapshotter(self) -> bool:
+        """Tell whether containerd keeps its images: then all layers of what is loaded have to come."""
+        status = self._info.get("DriverStatus") or ()
+        return any(_SNAPSHOTTER in str(value) for pair in status for value in pair)
+
+    def ask(self, method: str, path: str, *, api: str = "", **more: Any) -> Any:
+        """Make a request that the SDK has no call for; give the ``requests.Response``.
+
+        ``api``: before the path in place of the API's version. Raises ``docker.errors.APIError``.
+        """
+        import requests
+        from docker.errors import create_api_error_from_http_exception
+
+        url = f"{self.client.base_url}/{api or f'v{self.client.api_version}'}{path}"
+        # Else Docker compresses archives, slowly.
+        headers = {"Accept-Encoding": "identity"}
+        response = self.client.request(method, url, timeout=PATIENCE_SECONDS, headers=headers, **more)
+        try:
+            response.raise_for_status()
+        except requests.HTTPError as error:
+            with response:
+                create_api_error_from_http_exception(error)  # raises
+        return response
 
     def close(self) -> None:
         """Close its connections."""

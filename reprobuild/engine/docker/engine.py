@@ -1,0 +1,182 @@
+"""The engine for daemons that speak Docker's API: nothing is mounted, all goes through its connections.
+
+Brings the parts of this folder together: the tree is an image in the daemon, the command runs in a
+container of it, and what it left comes back as streams; the container is removed whichever way that
+ends. Knows nothing of recipes or steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+from reprobuild.engine import protocol
+from reprobuild.engine.docker.daemon import Daemon, connect
+from reprobuild.engine.docker.ground import Ground
+from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.errors import EngineError, NotBuiltError, ReprobuildError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.digest import Digest
+    from reprobuild.engine.docker.leftovers import Alive
+    from reprobuild.store.store import Store
+    from reprobuild.tree import Layer
+
+
+class DockerEngine:
+    """Runs commands in containers of a daemon."""
+
+    name = "docker"
+
+    def __init__(
+        self, store: Store, platform: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Take the store that trees come from, and what names the daemon.
+
+        ``platform``: what the daemon's has to be, as OCI writes it; empty: any. ``environment``: as
+        ``connect`` reads it; None: this process's own.
+        """
+        self.store = store
+        self._platform = platform
+        self._environment = environment
+        self._isolation: Isolation | None = None
+        self._daemon: Daemon | None = None
+        self._alive: Alive | None = None
+
+    @property
+    def daemon(self) -> Daemon:
+        """The daemon, connected to when first asked for. Raises EngineError where none answers."""
+        if self._daemon is None:
+            daemon = connect(os.environ if self._environment is None else self._environment)
+            try:
+                _check(daemon, self._platform)
+            except BaseException:
+                daemon.close()
+                raise
+            self._daemon = daemon
+        return self._daemon
+
+    def probe(self) -> Isolation:
+        """Tell whether a daemon is there that can isolate, by asking it, once; never raises."""
+        if self._isolation is None:
+            try:
+                self._isolation = Isolation(f"docker ({self.daemon.kind} {self.daemon.version})", True)
+            except ReprobuildError as error:
+                self._isolation = Isolation("docker", False, error.message, error.hint)
+        return self._isolation
+
+    @contextlib.contextmanager
+    def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:
+        from reprobuild.engine.docker.trees import ensure
+
+        ground = Ground(layers, self.store.blobs.read)
+        with telling(self.daemon):
+            ensure(ground, self.daemon, self.store)
+        yield ground
+
+    def run(
+        self,
+        ground: protocol.Ground,
+        command: Command,
+        *,
+        gateway: Gateway | None = None,
+        capture: Capture | None = None,
+        output: Callable[[bytes], None] | None = None,
+        stdin: BinaryIO | None = None,
+    ) -> Result:
+        from reprobuild.engine.docker.run import Run
+        from reprobuild.engine.doorway import closed_once
+
+        with closed_once(gateway) as network:
+            if not isinstance(ground, Ground):
+                raise TypeError(f"the docker engine runs commands on images, not on {type(ground).__name__}")
+            _refuse(command, capture)
+            if gateway is not None and gateway.has_answers:
+                raise EngineError(
+                    "the docker engine can't record what a command fetches, nor answer it from a record",
+                    "use --engine sandbox for this",
+                )
+            with telling(self.daemon):
+                run = Run(self.daemon, self.store, ground, command, self.alive.labels, network)
+                return run.go(capture, output, stdin)
+
+    @property
+    def alive(self) -> Alive:
+        """What marks our containers; what others of this store left behind is taken away first."""
+        if self._alive is None:
+            from reprobuild.engine.docker.leftovers import Alive
+
+            alive = Alive(self.store)
+            alive.reap(self.daemon.client)
+            self._alive = alive
+        return self._alive
+
+
+@contextlib.contextmanager
+def telling(daemon: Daemon) -> Iterator[None]:
+    """Say in our words what the connection or the daemon refuses inside."""
+    import requests
+    import urllib3
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        why = str(error.explanation or error)
+        raise EngineError(f"{daemon.name}: {why}", "run: reprobuild doctor") from error
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        why = f"the connection to {daemon.name} broke: {error}"
+        raise EngineError(why, "check it with: docker version") from error
+
+
+def _check(daemon: Daemon, platform: str) -> None:
+    """Raise EngineError for a daemon that can't give the world that commands are to see."""
+    from reprobuild.engine.docker.profile import profile
+
+    if platform and daemon.platform != platform:
+        raise EngineError(
+            f"{daemon.name} runs {daemon.platform}, and images are built for {platform} here",
+            "DOCKER_HOST names another daemon",
+        )
+    try:
+        profile(daemon.platform.partition("/")[2])
+    except KeyError as error:
+        raise EngineError(
+            f"{daemon.name}: there is no system call filter for {error}", "use a daemon on x86_64 or aarch64"
+        ) from None
+    if not daemon.has_filter:
+        raise EngineError(
+            f"{daemon.name} can't filter system calls (its kernel or runtime lacks seccomp)",
+            "use a daemon with seccomp: docker info",
+        )
+
+
+def _refuse(command: Command, capture: Capture | None) -> None:
+    if command.devices:
+        raise NotBuiltError(f"devices in a container ({', '.join(command.devices)}) are not built yet")
+    if command.owners:
+        raise NotBuiltError("a range of owners in a container (owners=True) is not built yet")
+    if capture is not None and not command.writable:
+        raise ValueError("nothing can be captured from a tree that is not writable")
+    if not command.argv:
+        raise ValueError("a command has at least one word")
+    for word in (*command.argv, command.workdir, *command.env, *command.env.values()):
+        if "\0" in word or not _is_text(word):
+            raise EngineError(
+                f"no container can be given {word!r}", "take it out of the command, env or workdir"
+            )
+    if not command.writable and (command.inputs or command.outputs or command.empty):
+        raise EngineError(
+            "a container whose tree is not writable has no inputs or outputs", "--engine sandbox"
+        )
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
