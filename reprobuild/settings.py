@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROJECT_FILE = "reprobuild.toml"
 MIRRORED = ("debian", "hub", "oci")
 """What ``[mirrors]`` can name mirrors of."""
+PUBLISHED = ("builder", "source", "to")
+"""What ``[publish]`` can say."""
 COUNTS = ("jobs", "upload_chunk")
 """Settings that are numbers, at least 1."""
 ENGINES = ("auto", "sandbox", "docker")
@@ -36,6 +38,9 @@ class Settings:
         "oci_mirrors",
         "offline",
         "project",
+        "publish_builder",
+        "publish_source",
+        "publish_to",
         "python_index",
         "recipes",
         "scratch",
@@ -73,6 +78,12 @@ class Settings:
     """Model hubs with the addresses of Hugging Face's (``https://hub.example``), asked before it."""
     substituters: tuple[str, ...]
     """Registries with namespaces (``docker.io/user``) that may have images already, asked in order."""
+    publish_builder: str
+    """Who builds, for provenance: an URI."""
+    publish_source: str
+    """Where the recipes are kept: an address; empty: what git says."""
+    publish_to: str
+    """Where images are published: a registry with a namespace (``docker.io/user``)."""
     python_index: str
     """A simple index; empty: what pip is configured with."""
     scratch: str
@@ -134,6 +145,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "connect_to": (),
         "strict_network": False,
         "substituters": (),
+        **{f"publish_{name}": "" for name in PUBLISHED},
         "python_index": "",
         "scratch": "",
     }
@@ -162,12 +174,17 @@ def _read(path: str) -> dict[str, Any]:
         known = " and ".join(map(repr, MIRRORED))
         raise UsageError(f"{path}: [mirrors] knows {known} alone, lists of addresses")
     found |= {f"{name}_mirrors": listed for name, listed in mirrors.items()}
+    published = found.pop("publish", {})
+    if not isinstance(published, dict) or set(published) - set(PUBLISHED):
+        raise UsageError(f"{path}: [publish] knows {', '.join(map(repr, PUBLISHED))} alone")
+    found |= {f"publish_{name}": said for name, said in published.items()}
     return found
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("store", "recipes", "engine", "python_index", "scratch"):
+    texts = ("store", "recipes", "engine", "python_index", "scratch")
+    for name in (*texts, *(f"publish_{name}" for name in PUBLISHED)):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split(os.pathsep) if name == "recipes" else value
     for name in (*(f"{name}_mirrors" for name in MIRRORED), "allow_private", "connect_to", "substituters"):

@@ -33,12 +33,13 @@ VERBS = {
     "export": "write an image as an OCI layout or a docker archive, or all that it pins",
     "import": "take files into the store by digest, for pins whose servers are gone",
     "load": "put an image into the container daemon: Docker's or Podman's",
+    "publish": "push images to a registry, under tags that never move",
     "gc": "give space back",
     "doctor": "what this machine offers, what is missing, the command that mends it",
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "publish", "pull", "diff", "cache")
+LATER = ("init", "pull", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"import": "import_", "list": "list_"}

@@ -24,6 +24,9 @@ PAUSE = 5.0
 LARGE = 20_000_000
 """Bytes from which on a download has a plain line of its own."""
 
+EVER_SO_OFTEN = (events.ItemsProgressed, events.Checked, events.PackProgressed)
+"""Events that come often, and of which now and then one has a plain line."""
+
 
 class Screen(Protocol):
     """Where events are drawn while a ``with`` block lasts."""
@@ -54,6 +57,8 @@ def line_of(event: events.Event) -> str:
             return visible(f"fetched {name} ({size_text(size)})")
         case events.PushFinished(name, size, sent):
             return visible(f"sent {name} ({size_text(size)})") if sent else ""
+        case events.PackProgressed(done, size):
+            return f"compressed {size_text(done)} of {size_text(size)}"
         case events.StepFinished(recipe, index, count, title, status, seconds):
             took = f" in {seconds_text(seconds)}" if status != "reused" else ""
             return visible(f"{recipe} [{index}/{count}] {title}: {status}{took}")
@@ -94,7 +99,8 @@ class QuietScreen:
 class PlainScreen:
     """Draws a line for what has been done; reads well in a log.
 
-    Small downloads share a line, which is written when something else happens or some time has passed.
+    Small downloads share a line, and so do small blobs that are sent: it is written when something else
+    happens or some time has passed.
     """
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -102,7 +108,7 @@ class PlainScreen:
         self._clock = clock
         self._lock = threading.Lock()
         self._last = clock()
-        self._fetched: list[events.FetchFinished] = []
+        self._small: list[events.FetchFinished | events.PushFinished] = []
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -110,19 +116,22 @@ class PlainScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._say_fetched()
+        self._say_small()
 
     def tell(self, event: events.Event) -> None:
         """Write the event's line, if it has one."""
         with self._lock:
-            if isinstance(event, events.FetchFinished) and event.size < LARGE:
-                self._fetched.append(event)
+            if isinstance(event, events.FetchFinished | events.PushFinished) and event.size < LARGE:
+                if self._small and type(self._small[0]) is not type(event):
+                    self._say_small()
+                if line_of(event):
+                    self._small.append(event)
                 if self._is_time():
-                    self._say_fetched()
-            elif isinstance(event, events.ItemsProgressed | events.Checked) and not self._is_time():
+                    self._say_small()
+            elif isinstance(event, EVER_SO_OFTEN) and not self._is_time():
                 return
             elif line := line_of(event):
-                self._say_fetched()
+                self._say_small()
                 print(line, file=self._stream, flush=True)
 
     def _is_time(self) -> bool:
@@ -132,13 +141,15 @@ class PlainScreen:
         self._last = now
         return True
 
-    def _say_fetched(self) -> None:
-        if len(self._fetched) == 1:
-            print(line_of(self._fetched[0]), file=self._stream, flush=True)
-        elif self._fetched:
-            size = sum(event.size for event in self._fetched)
-            print(f"fetched {len(self._fetched)} files ({size_text(size)})", file=self._stream, flush=True)
-        self._fetched.clear()
+    def _say_small(self) -> None:
+        if len(self._small) == 1:
+            print(line_of(self._small[0]), file=self._stream, flush=True)
+        elif self._small:
+            size = size_text(sum(event.size for event in self._small))
+            is_fetched = isinstance(self._small[0], events.FetchFinished)
+            what = f"fetched {len(self._small)} files" if is_fetched else f"sent {len(self._small)} blobs"
+            print(f"{what} ({size})", file=self._stream, flush=True)
+        self._small.clear()
 
 
 class LiveScreen:
@@ -233,6 +244,10 @@ class LiveScreen:
                     progress.update(task, completed=sent)
             case events.PushFinished(name):
                 self._end(progress, "send " + name)
+            case events.PackProgressed(done, size):
+                self._start(progress, "pack", "compress", total=size, unit="bytes", completed=done)
+                if done >= size:
+                    self._end(progress, "pack")
             case events.StepStarted(recipe, index, count, title):
                 self._start(progress, f"{recipe} {index}", f"{recipe} [{index}/{count}] {title}", total=None)
             case events.StepFinished(recipe, index):

@@ -76,15 +76,23 @@ class About(Value):
 
 @contextmanager
 def bundled(
-    project: Project, derived: Derived, realised: Realised, about: About, *, with_sources: bool = False
+    project: Project,
+    derived: Derived,
+    realised: Realised,
+    about: About,
+    *,
+    with_sources: bool = False,
+    published: bytes = b"",
 ) -> Iterator[Bundle]:
     """Give an image with all that goes with it, its blobs readable as long as the context lasts.
 
-    Raises CheckFailedError for what is damaged in the store, and as ``fetch`` for sources that it lacks.
+    ``published``: the body of the image's manifest where it is somewhere already; then the bundle has no
+    blobs of the image. Raises CheckFailedError for what is damaged in the store, and as ``fetch`` for sources
+    that it lacks.
     """
     store = project.store
     with Packing(store, project.tell) as packing:
-        manifest = _image(store, derived, realised, about, packing)
+        manifest = Manifest(published, ()) if published else _image(store, derived, realised, about, packing)
         listed = tuple(materials(derived))
         described = partial(_artifact, realised, manifest)
         found = [

@@ -30,12 +30,13 @@ from reprobuild.tree import Layer
 
 AT_A_TIME = 2
 """Layers that are compressed at a time: one alone keeps all cores busy, unless its files are small."""
+BEAT = 4 * 1024 * 1024
+"""Bytes after which progress is told again."""
 
 
-def packed_size(store: Store, diff_id: Digest) -> int | None:
-    """Give how many bytes a layer is known to come to; None where it was not packed here before."""
-    found = _recall(store, _key(diff_id, compressor()))
-    return None if found is None else found[1]
+def packed(store: Store, diff_id: Digest) -> tuple[Digest, int] | None:
+    """Give digest and size in bytes that a layer comes to; None where it was not packed here before."""
+    return _recall(store, _key(diff_id, compressor()))
 
 
 class Packing:
@@ -88,8 +89,9 @@ class Packing:
         def count(taken: int) -> None:
             nonlocal done
             with self._lock:
-                done += taken
-                self._tell(PackProgressed(done, size))
+                before, done = done, done + taken
+                if done == size or before // BEAT < done // BEAT:
+                    self._tell(PackProgressed(done, size))
 
         def make(one: tuple[LayerReference, str]) -> BlobSource:
             path = folder / str(next(self._names))

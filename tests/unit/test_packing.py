@@ -13,7 +13,7 @@ from reprobuild.errors import CheckFailedError
 from reprobuild.events import Event, PackProgressed
 from reprobuild.images.tar import write_layer
 from reprobuild.publish.bundle import references
-from reprobuild.publish.packing import Packing, packed_size
+from reprobuild.publish.packing import Packing, packed
 from reprobuild.store.gc import carry_out, plan
 from reprobuild.tree import Layer
 from tests.publishing import Scene, make_scene
@@ -36,7 +36,7 @@ def test_a_packed_layer_is_the_gzip_of_its_tar_stream(scene: Scene) -> None:
 
 def test_a_second_packing_compresses_nothing_and_gives_the_same(scene: Scene) -> None:
     told: list[Event] = []
-    assert packed_size(scene.store, scene.realised.layers[0].diff_id) is None
+    assert packed(scene.store, scene.realised.layers[0].diff_id) is None
     with Packing(scene.store, told.append) as packing:
         first = packing.pack(references(scene.realised))
     assert isinstance(told[-1], PackProgressed) and told[-1].done == told[-1].size > 0
@@ -50,7 +50,7 @@ def test_a_second_packing_compresses_nothing_and_gives_the_same(scene: Scene) ->
             assert Digest.of(whole) == blob.digest
             for offset in (1, len(whole) // 2, len(whole) - 1, len(whole)):
                 assert b"".join(blob.chunks(offset)) == whole[offset:]
-    assert packed_size(scene.store, scene.realised.layers[0].diff_id) == first[0].size
+    assert packed(scene.store, scene.realised.layers[0].diff_id) == (first[0].digest, first[0].size)
 
 
 def test_from_the_middle_of_one_that_was_just_packed(scene: Scene) -> None:
@@ -77,10 +77,10 @@ def test_gc_keeps_what_is_remembered_of_layers_that_it_keeps(scene: Scene) -> No
         packing.pack(references(scene.realised))
     scene.store.roots.set("model", [scene.realised.input_hash], "tested")
     carry_out(scene.store, plan(scene.store, grace=0, now=time.time() + 10))
-    assert packed_size(scene.store, scene.realised.layers[0].diff_id)
+    assert packed(scene.store, scene.realised.layers[0].diff_id)
     scene.store.roots.remove("model")
     carry_out(scene.store, plan(scene.store, grace=0, now=time.time() + 10))
-    assert packed_size(scene.store, scene.realised.layers[0].diff_id) is None
+    assert packed(scene.store, scene.realised.layers[0].diff_id) is None
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -113,7 +113,7 @@ def test_another_outcome_than_was_remembered_is_noticed_and_forgotten(scene: Sce
         blob = packing.pack(references(scene.realised))[0]
         with pytest.raises(CheckFailedError, match="other bytes than before"):
             list(blob.chunks(0))
-    assert packed_size(scene.store, diff_id) is None
+    assert packed(scene.store, diff_id) is None
 
 
 def test_the_sizes_are_those_of_the_streams(scene: Scene) -> None:
