@@ -60,18 +60,18 @@ def command(
         raise UsageError("--auto and names of recipes exclude each other", "leave one of them out")
     options = pairs(sets, "--set")
     password = _password(username, password_stdin)
+    job = _Job(session, to, with_sources, password, dry_run)
     with session.working() as project:
         wanted = chosen_names(project, names, everything=auto, locked=True)
-        job = _Job(session, project, to, with_sources, password, dry_run)
-        first = done = 0
-        for name in wanted:
-            try:
-                done += job.run(name, options, only_marked=auto, trust=trust)
-            except ReprobuildError as error:
-                if not auto:
-                    raise
-                print_error(error, as_json=session.json)
-                first = first or error.exit_code
+    first = done = 0
+    for name in wanted:
+        try:
+            done += job.run(name, options, only_marked=auto, trust=trust)
+        except ReprobuildError as error:
+            if not auto:
+                raise
+            print_error(error, as_json=session.json)
+            first = first or error.exit_code
     if auto and not done and not first and not session.quiet:
         say("no recipe is marked for publishing: @recipe(version=…, publish=True)")
     return first
@@ -83,31 +83,41 @@ class _Job:
     def __init__(
         self,
         session: Session,
-        project: Project,
         to: str | None,
         with_sources: bool,
         password: tuple[str, str] | None,
         dry_run: bool,
     ) -> None:
         self._session = session
-        self._project = project
-        self._to = to if to is not None else project.settings.publish_to
+        self._to = to if to is not None else session.settings.publish_to
         self._with_sources = with_sources
         self._password = password
         self._dry_run = dry_run
 
     def run(self, name: str, options: Mapping[str, str], *, only_marked: bool, trust: bool) -> bool:
         """Publish a recipe, or say what that would do; tell whether it was to be published."""
-        from reprobuild.build.derive import derive_recipe
         from reprobuild.build.evaluate import evaluate
+        from reprobuild.publish.plan import Plan
+
+        with self._session.working() as project:
+            if only_marked and not evaluate(project, name, options, trust=trust).recipe.publish:
+                return False
+            done = self._do(project, name, options, trust=trust)
+        if isinstance(done, Plan):
+            self._show_plan(done)
+        else:
+            self._show(done)
+        return True
+
+    def _do(
+        self, project: Project, name: str, options: Mapping[str, str], *, trust: bool
+    ) -> Plan | Published:
+        from reprobuild.build.derive import derive_recipe
         from reprobuild.publish.destination import destination
         from reprobuild.publish.plan import make_plan
         from reprobuild.publish.publish import publish
         from reprobuild.registry.repository import Repository
 
-        project = self._project
-        if only_marked and not evaluate(project, name, options, trust=trust).recipe.publish:
-            return False
         derived = derive_recipe(project, name, options, trust=trust)
         reference = destination(self._to, derived)
         with Repository(
@@ -117,10 +127,8 @@ class _Job:
             if plan.note:
                 project.tell(Note(plan.note))
             if self._dry_run:
-                self._show_plan(plan)
-            else:
-                self._show(publish(project, derived, repository, plan, about(project.settings)))
-        return True
+                return plan
+            return publish(project, derived, repository, plan, about(project.settings))
 
     def _show_plan(self, plan: Plan) -> None:
         if self._session.json:
@@ -192,7 +200,7 @@ def _password(username: str | None, from_stdin: bool) -> tuple[str, str] | None:
             'printf %s "$TOKEN" | reprobuild publish NAME --username USER --password-stdin',
         )
     if ":" in username:
-        raise UsageError(f"--username {username}: no user name has a colon")
+        raise UsageError(f"--username {username}: no user name has a colon", "--username USER")
     try:
         given = sys.stdin.read(LONGEST_PASSWORD + 1)
     except UnicodeDecodeError:
@@ -201,5 +209,5 @@ def _password(username: str | None, from_stdin: bool) -> tuple[str, str] | None:
     if not password:
         raise UsageError("--password-stdin: nothing came", "pipe the password, or a token, into this command")
     if len(given) > LONGEST_PASSWORD or not password.isprintable():
-        raise UsageError("--password-stdin: what came is no password: one line of text is needed")
+        raise UsageError("--password-stdin: what came is no password", "one line of text is needed")
     return username, password

@@ -16,7 +16,7 @@ FORGES = ("bitbucket.org", "codeberg.org", "git.sr.ht", "github.com", "gitlab.co
 TIME_LIMIT = 10.0
 _REMOTE = re.compile(
     r"(?:(?:https?|ssh|git)://(?:[^@/]*@)?(?P<host>[a-z0-9.-]+)(?::\d+)?/|(?:[^@/]+@)(?P<name>[a-z0-9.-]+):)"
-    r"(?P<path>~?[\w.-]+(?:/[\w.-]+)+?)(?:\.git)?/?"
+    r"(?P<path>~?[\w.-]+(?:/[\w.-]+)+)/?"
 )
 
 
@@ -39,4 +39,4 @@ def address(remote: str) -> str:
     if found is None:
         return ""
     host = (found["host"] or found["name"]).lower()
-    return f"https://{host}/{found['path']}" if host in FORGES else ""
+    return f"https://{host}/{found['path'].removesuffix('.git')}" if host in FORGES else ""

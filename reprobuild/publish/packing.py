@@ -51,6 +51,7 @@ class Packing:
         self._names = itertools.count()
 
     def __enter__(self) -> Packing:
+        self._store.reap()
         self._pool = self._stack.enter_context(workers())
         return self
 

@@ -17,11 +17,12 @@ from tests.recorded import Bench, make_bench
 from tests.require import require
 from tests.roots import busybox_root, give_to
 from tests.sandboxes import IDENTITIES, Sandboxes, ordinary_uid, shared_folder
+from tests.shops import built, own_shop, shop
 from tests.sites.push import PushSite, ScopedTokens
 from tests.upstreams import Upstreams, upstreams
 
-__all__ = ["archive", "debian", "machine", "mirror"]
-"""Fixtures of tests with Debian packages."""
+__all__ = ["archive", "built", "debian", "machine", "mirror", "own_shop", "shop"]
+"""Fixtures of tests with Debian packages, and of those that publish."""
 
 
 @pytest.fixture(scope="session")
