@@ -42,6 +42,11 @@ class Docker:
     """Variables that clients need beside DOCKER_HOST."""
 
     @property
+    def is_podman(self) -> bool:
+        """Tell whether Podman answers; what has no registry in its name is ``localhost/…`` there."""
+        return self.host.endswith("/podman.sock")
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables by which every client finds this daemon, and no settings of this machine's user."""
         return {"DOCKER_HOST": self.host, "DOCKER_CONFIG": str(self.folder / "client"), **self.access}

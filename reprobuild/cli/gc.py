@@ -80,9 +80,9 @@ def command(session: Session, dry_run: bool, grace: float | None, checkouts: boo
 
 
 def _name(tree: KeptTree) -> str:
-    from reprobuild.engine.docker.garbage import image_of
+    from reprobuild.engine.docker.trees import REPOSITORY
 
-    return f"{image_of(tree.tree)} in {tree.host}"
+    return f"{REPOSITORY}:{tree.tree.hex} in {tree.host}"
 
 
 def _collect_trees(store: Store, planned: GcPlan) -> list[tuple[KeptTree, int]]:

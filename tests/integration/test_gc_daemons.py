@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import tarfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from reprobuild.digest import Digest
 from reprobuild.store.store import Store
 from tests.daemons import Docker
-from tests.projects import Project
+from tests.projects import Project, make_project, require_sandbox
 
 TREES = [Digest.of(name) for name in (b"one", b"two")]
 
@@ -27,7 +28,8 @@ def project(tmp_path: Path, daemon: Docker) -> Project:
 def kept(project: Project, daemon: Docker) -> Iterator[list[str]]:
     """Images of two trees that the store keeps in the daemon, and one that it does not know of."""
     store = Store.open(project.store)
-    names = [f"reprobuild/tree:{tree.hex}" for tree in TREES]
+    prefix = "localhost/" if daemon.is_podman else ""
+    names = [f"{prefix}reprobuild/tree:{tree.hex}" for tree in TREES]
     for tree, name in zip(TREES, names, strict=True):
         import_image(daemon, name)
         store.daemons.use(daemon.host, tree, [tree])
@@ -49,12 +51,12 @@ def import_image(daemon: Docker, name: str) -> None:
 
 def listed(daemon: Docker) -> set[str]:
     printed = daemon("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return {name.removeprefix("docker.io/").removeprefix("localhost/") for name in printed}
+    return {name.removeprefix("docker.io/") for name in printed}
 
 
 def test_trees_that_nothing_needs_are_removed(project: Project, daemon: Docker, kept: list[str]) -> None:
     planned = project.call("gc", "--grace", "0", "--dry-run")
-    assert all(f"{name} in {daemon.host}" in planned.out for name in kept[:2])
+    assert all(f"{name.removeprefix('localhost/')} in {daemon.host}" in planned.out for name in kept[:2])
     assert set(kept) <= listed(daemon)
     assert "2 trees gone from container daemons" in project.call("gc", "--grace", "0").out
     assert listed(daemon) & set(kept) == {kept[2]}
@@ -75,6 +77,24 @@ def test_what_is_young_or_used_by_a_container_stays(
         daemon("rm", container)
     project.call("gc", "--grace", "0")
     assert listed(daemon) & set(kept) == {kept[2]}
+
+
+def test_the_tree_of_a_kept_image_stays_and_those_below_it_go(daemon: Docker, tmp_path: Path) -> None:
+    require_sandbox(tmp_path / "trial")
+    made = dataclasses.replace(make_project(tmp_path / "project"), environment=daemon.environment)
+    made.call("--engine", "docker", "lock", "copier")
+    others = listed(daemon)
+    made.call("--engine", "docker", "realize", "copier")
+    made.call("--engine", "docker", "run", "copier", "--", "true")
+    before = {one.tree for one in Store.open(made.store).daemons}
+    made.call("gc", "--grace", "0")
+    (kept,) = (one.tree for one in Store.open(made.store).daemons)
+    assert kept in before and len(before) > 1
+    assert {name for name in listed(daemon) if name.endswith(f"reprobuild/tree:{kept.hex}")}
+    made.call("--engine", "docker", "run", "copier", "--", "true")
+    made.call("gc", "--grace", "0", "--checkouts")
+    assert list(Store.open(made.store).daemons) == []
+    assert listed(daemon) <= others
 
 
 def test_a_daemon_that_cannot_be_reached_is_told_of(tmp_path: Path) -> None:

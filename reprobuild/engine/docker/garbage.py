@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from reprobuild.digest import Digest
 from reprobuild.engine.docker.context import chosen
 from reprobuild.engine.docker.daemon import Daemon, connect
 from reprobuild.engine.docker.images import said_in_words
+from reprobuild.engine.docker.trees import name_of
 from reprobuild.errors import EngineError
 from reprobuild.events import Tell, Warned
 from reprobuild.store.daemons import KeptTree
 from reprobuild.store.store import Store
 
-TREES = "reprobuild/tree"
-"""What the images are called that hold trees; the tag is the tree's digest."""
-
 CONFLICT = 409
 """What the API answers where a container uses an image."""
-
-
-def image_of(tree: Digest) -> str:
-    """Give the name of the image that holds a tree."""
-    return f"{TREES}:{tree.hex}"
 
 
 def collect(
@@ -47,7 +38,7 @@ def collect(
                 for one in trees:
                     place = store.daemons.locate(host, one.tree)
                     if os.path.exists(place) and os.stat(place).st_ctime < cutoff:
-                        size = _remove(daemon, image_of(one.tree))
+                        size = _remove(daemon, name_of(one.tree, daemon))
                         if size is not None:
                             store.daemons.forget(host, one.tree)
                             yield one, size
@@ -67,11 +58,10 @@ def _remove(daemon: Daemon, name: str) -> int | None:
     """Remove an image; give its size, 0 where it was gone; None where a container uses it."""
     from docker.errors import APIError, NotFound
 
-    client: Any = daemon.client  # the SDK's stubs leave a call without types
     with said_in_words(daemon):
         try:
-            found = client.inspect_image(name)
-            client.remove_image(name)
+            found = daemon.client.inspect_image(name)
+            daemon.client.remove_image(name)
         except NotFound:
             return 0
         except APIError as error:

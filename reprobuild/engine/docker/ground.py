@@ -42,10 +42,15 @@ class Ground:
         self._read = read
         self._cleared = tuple(sorted(cleared))
 
+    @property
+    def listings(self) -> tuple[Digest, ...]:
+        """The listings of the layers as the store has them, lowest first."""
+        return tuple(one.digest if isinstance(one, Layer) else one for one in self._given)
+
     @cached_property
     def key(self) -> Digest:
         """By what the tree is found again: of the listings of its layers."""
-        named = [str(one.digest if isinstance(one, Layer) else one) for one in self._given]
+        named = [str(one) for one in self.listings]
         return canonical_digest({"format": FORMAT, "layers": named, "cleared": list(self._cleared)})
 
     @cached_property

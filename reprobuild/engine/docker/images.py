@@ -16,8 +16,6 @@ from reprobuild.errors import EngineError, ReprobuildError
 
 OUR_LABELS = "org.reprobuild."
 """What the labels of our images begin with; images made ``FROM`` them inherit those."""
-CONTAINERD = "io.containerd.snapshotter."
-"""What Docker's ``info`` says of its storage where containerd keeps the images."""
 _LOOK = "try again; reprobuild doctor tells whether it answers"
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
@@ -42,8 +40,7 @@ def layers_there(daemon: Daemon, layers: Sequence[Digest]) -> frozenset[Digest]:
     Looks at images of ours, and at those made from them, alone.
     """
     with said_in_words(daemon):
-        status = daemon.client.info().get("DriverStatus") or []
-        if any(str(row[-1]).startswith(CONTAINERD) for row in status if row):
+        if daemon.has_snapshotter:
             return frozenset()
         listed = daemon.client.images(all=True)
     there: set[Digest] = set()
@@ -80,7 +77,7 @@ def send_archive(daemon: Daemon, chunks: Iterable[bytes], sent: Callable[[int], 
             sent(len(chunk))
 
     with said_in_words(daemon, lambda: f" after {count:,} bytes"):
-        for said in _untyped(daemon).load_image(counted(), quiet=True):
+        for said in daemon.client.load_image(counted(), quiet=True):
             problem = isinstance(said, dict) and (said.get("error") or said.get("message"))
             if problem:
                 raise refusal(daemon, str(problem))
@@ -133,7 +130,7 @@ def _inspect(daemon: Daemon, name: str) -> dict[str, Any] | None:
 
     with said_in_words(daemon):
         try:
-            found: dict[str, Any] = _untyped(daemon).inspect_image(name)
+            found: dict[str, Any] = daemon.client.inspect_image(name)
         except NotFound:
             return None
     return found
@@ -145,11 +142,6 @@ def _layers_of(daemon: Daemon, name: str) -> list[Digest]:
     with said_in_words(daemon):
         layers = (found.get("RootFS") or {}).get("Layers") or []
         return [Digest.parse(str(layer)) for layer in layers]
-
-
-def _untyped(daemon: Daemon) -> Any:
-    """Give the client for calls that the SDK's stubs leave without types."""
-    return daemon.client
 
 
 def _reason(error: BaseException) -> str:

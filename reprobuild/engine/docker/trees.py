@@ -35,10 +35,10 @@ _PROFILE = "io.containers.seccomp.profile"
 """The label from which Podman takes a system call filter, as JSON (containers.conf(5), seccomp policy)."""
 
 
-def name_of(ground: Ground, daemon: Daemon) -> str:
-    """Give the name of a ground's image in a daemon."""
+def name_of(key: Digest, daemon: Daemon) -> str:
+    """Give the name in a daemon of the image of the ground with this key."""
     prefix = _PODMANS_OWN if daemon.is_podman else ""
-    return f"{prefix}{REPOSITORY}:{ground.key.hex}"
+    return f"{prefix}{REPOSITORY}:{key.hex}"
 
 
 class _Part(NamedTuple):
@@ -50,13 +50,14 @@ class _Part(NamedTuple):
 
 
 def ensure(ground: Ground, daemon: Daemon, store: Store) -> str:
-    """Give the name of a ground's image, which the daemon has then.
+    """Give the name of a ground's image, which the daemon has then, and the store knows that it has.
 
     Several processes that want the same wait for one that sends it. Raises MissingBlobError or
     CheckFailedError where bytes of the store are missing or damaged, EngineError where the daemon
     refuses it.
     """
-    name = name_of(ground, daemon)
+    name = name_of(ground.key, daemon)
+    store.daemons.use(daemon.host, ground.key, ground.listings)
     if has_image(daemon, name):
         return name
     with store.lock(f"docker-{ground.key.hex}"):
