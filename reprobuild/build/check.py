@@ -1,7 +1,7 @@
 """``realize --check``: build again from nothing while everything outside varies, and compare.
 
-Knows nothing of what a person sees. The second build runs in a process of its own: another store on
-another file system, another umask, time zone and locale, one core instead of all.
+Knows nothing of what a person sees. The second build runs in a process of its own: the other engine where
+there is one, another store on another file system, another umask, time zone and locale, one core.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from reprobuild.build.project import Project
 from reprobuild.build.realize import build_image, keep
 from reprobuild.build.sources import fetch_sources
 from reprobuild.derivation.predictors import Json
-from reprobuild.errors import BuildFailedError, CheckFailedError
-from reprobuild.events import Note
+from reprobuild.errors import BuildFailedError, CheckFailedError, OutsideError
+from reprobuild.events import Note, Warned
 from reprobuild.process import run_program
 from reprobuild.store.store import Store
 from reprobuild.tree import Entry, Layer
@@ -67,7 +67,7 @@ def check(
     fetch_sources(project, derived)  # a pulled image came without them
     with _second_store(project, derived) as store:
         _let_the_clock_move(project.store, first)
-        said = _build_again(project, store, derived, trust=trust)
+        said = _build_again_with_the_other(project, store, derived, trust=trust)
         second = recall_image(store, derived.derivation.input_hash)
         if second is None:
             raise CheckFailedError(
@@ -113,13 +113,31 @@ def _let_the_clock_move(store: Store, first: Realised) -> None:
         time.sleep(CLOCK_SECONDS - age)
 
 
-def _build_again(project: Project, store: Store, derived: Derived, *, trust: bool) -> str:
+def _build_again_with_the_other(project: Project, store: Store, derived: Derived, *, trust: bool) -> str:
+    """Build in other surroundings, with the other engine where it works; give what was said to stderr."""
+    surroundings = "other store, file system, umask, time zone, locale, one core"
+    used, other = project.engine, project.other_engine
+    if other is not None:
+        told = f"building again from nothing: other engine, {other.probe().name}; {surroundings}"
+        project.tell(Note(told))
+        try:
+            return _build_again(project, store, derived, other.name, trust=trust)
+        except OutsideError as error:
+            project.tell(
+                Warned(f"the other engine cannot make the second build: {error.message}", error.hint)
+            )
+    project.tell(Note(f"building again from nothing: {surroundings}"))
+    return _build_again(project, store, derived, used.name, trust=trust)
+
+
+def _build_again(project: Project, store: Store, derived: Derived, engine: str, *, trust: bool) -> str:
     """Build in a process whose surroundings differ from ours in everything that should not matter.
 
-    Gives what it said to stderr.
+    Gives what it said to stderr. Raises BuildFailedError where it fails, OutsideError where something
+    outside of the build does.
     """
     argv = [sys.executable, "-m", "reprobuild", "--store", str(store.root), "--offline"]
-    argv += ["--engine", project.settings.engine, "realize", derived.recipe.name, "--json"]
+    argv += ["--engine", engine, "realize", derived.recipe.name, "--json"]
     argv += ["--trust"] * trust
     for folder in project.settings.recipes:
         argv += ["--recipes", folder]
@@ -137,11 +155,10 @@ def _build_again(project: Project, store: Store, derived: Derived, *, trust: boo
         os.umask(0o077 if _umask() != 0o077 else 0o022)
         os.sched_setaffinity(0, cores[-1:])
 
-    project.tell(
-        Note("building again from nothing: other store, file system, umask, time zone, locale, one core")
-    )
     ended = run_program(argv, env=environment, limit=None, prepare=vary)
     shown = ended.messages.decode(errors="replace").strip()
+    if ended.code == OutsideError.exit_code:
+        raise OutsideError(f"{derived.recipe.name}: the second build failed:\n{shown}")
     if ended.code not in (0, CheckFailedError.exit_code):
         raise BuildFailedError(
             f"{derived.recipe.name}: the second build failed, exit code {ended.code}:\n{shown}"

@@ -68,6 +68,12 @@ class Project:
 
         return DockerEngine(self.store, self.platform)
 
+    @cached_property
+    def other_engine(self) -> Engine | None:
+        """The engine beside the one that is used, for checks; None where it does not work."""
+        other = self.sandbox if self.engine.name == "docker" else self.docker
+        return other if other.probe().available else None
+
     def recipe_folder(self, name: str) -> Path:
         """Give the folder of a recipe. Raises UsageError for a name that there is not."""
         return Path(recipes.find(self.settings.recipes, name))
