@@ -48,10 +48,17 @@ class Project:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that the settings ask for; its ``run`` raises EngineError where it cannot isolate."""
+        """The engine that the settings ask for; its ``run`` raises EngineError where it cannot isolate.
+
+        Raises EngineError where that is left open and none can.
+        """
         if self.settings.engine == "docker":
             return self.docker
-        return self.sandbox
+        if self.settings.engine == "sandbox":
+            return self.sandbox
+        from reprobuild.build.engines import choose
+
+        return choose(self.store, self.sandbox, self.docker, self.tell)
 
     @cached_property
     def sandbox(self) -> Engine:
