@@ -12,7 +12,8 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Thread
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
+from threading import Event, Thread
 from typing import TypeVar
 
 from reprobuild.store.locks import try_acquire
@@ -92,22 +93,20 @@ def shielded(work: Callable[[], Given]) -> Given:
     """
     given: list[Given] = []
     raised: list[BaseException] = []
+    over = Event()
 
     def do() -> None:
         try:
             given.append(work())
         except BaseException as error:  # noqa: BLE001  (raised again below)
             raised.append(error)
+        finally:
+            over.set()
 
-    thread = Thread(target=do, daemon=True)
-    interrupted: BaseException | None = None
-    started = False
-    while not started or thread.is_alive():
+    interrupted = _start(Thread(target=do, daemon=True))
+    while not over.is_set():
         try:
-            if not started:
-                started = True
-                thread.start()
-            thread.join()
+            over.wait()
         except (KeyboardInterrupt, SystemExit) as interruption:
             interrupted = interrupted or interruption
     if raised:
@@ -115,3 +114,22 @@ def shielded(work: Callable[[], Given]) -> Given:
     if interrupted is not None:
         raise interrupted
     return given[0]
+
+
+def _start(thread: Thread) -> BaseException | None:
+    """Start a thread, whatever interrupts come; give the first."""
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            before = pthread_sigmask(SIG_BLOCK, ())
+            try:
+                # Only then is it certain whether it has started.
+                pthread_sigmask(SIG_BLOCK, (SIGINT, SIGTERM))
+                thread.start()
+            finally:
+                pthread_sigmask(SIG_SETMASK, before)
+            return interrupted
+        except (KeyboardInterrupt, SystemExit) as interruption:
+            interrupted = interrupted or interruption
+            if thread.ident is not None:
+                return interrupted
