@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reprobuild.build import recipes
 from reprobuild.build.derive import derive_recipe, lock_of
-from reprobuild.build.image import image_from_record, recall_image
+from reprobuild.build.find import TAKEN
+from reprobuild.build.image import image_from_record, pulled_key, recall_image
 from reprobuild.build.project import Project
 from reprobuild.canonical import canonical
 from reprobuild.derivation.predictors import Json
@@ -35,8 +36,12 @@ def audit_images(store: Store, *, deep: bool = False) -> Iterator[Finding]:
         record = store.realisations.get(key)
         if record is None or record.get("kind") != "image":
             continue
-        name = record.get("recipe")
-        mend = f"reprobuild audit --repair, then reprobuild realize {name}"
+        again = (
+            f"pull {record.get('tag')}"
+            if record.get("engine") in TAKEN
+            else f"realize {record.get('recipe')}"
+        )
+        mend = f"reprobuild audit --repair, then reprobuild {again}"
         for what, problem in _image_problems(store, key, record, known, deep=deep):
             yield Finding("realisation", what, str(store.realisations.locate(key)), problem, mend)
 
@@ -54,7 +59,10 @@ def _image_problems(
     except ReprobuildError as error:
         yield key.hex, f"its config: {error.message}"
         return
-    if not key == image.input_hash == image.derivation:
+    if (
+        key != pulled_key(image.image_id, image.input_hash)
+        and not key == image.input_hash == image.derivation
+    ):
         yield image.tag, f"is of another derivation: {image.input_hash}"
     if record["config"] != record["image_id"]:
         yield image.tag, f"its image ID is not the digest of its config, {record['config']}"

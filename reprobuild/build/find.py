@@ -17,6 +17,8 @@ from reprobuild.store.store import Store
 SHORTEST_PREFIX = 6
 """Hex digits of an image ID that are taken for one at all."""
 SHOWN_TAGS = 8
+TAKEN = ("pulled", "imported")
+"""Why roots are kept that are tags, not recipes."""
 HEX = frozenset("0123456789abcdef")
 
 
@@ -30,6 +32,18 @@ def images(store: Store) -> Iterator[Realised]:
         if record is not None and record.get("kind") == "image":
             with suppress(KeyError, TypeError, ValueError, AttributeError):
                 yield from images_of_record(record)
+
+
+def taken_images(store: Store) -> list[Realised]:
+    """Give the images that were pulled or imported by their tags alone, and that ``gc`` keeps, by tag."""
+    found = []
+    for root in store.roots:
+        for key in root.keys:
+            record = store.realisations.get(key)
+            if record is not None and root.why in TAKEN and record.get("kind") == "image":
+                with suppress(KeyError, TypeError, ValueError, AttributeError):
+                    found += [one for one in images_of_record(record) if one.tag == root.name]
+    return found
 
 
 def is_reference(project: Project, text: str) -> bool:
@@ -51,17 +65,19 @@ def find_image(store: Store, text: str) -> Realised:
     """
     prefix = text.removeprefix("sha256:")
     is_prefix = _is_prefix(prefix)
+    tag, _, pinned = text.partition("@")
     # Images that are equal may have several tags: the first of them, in any order of the records.
     found = {
         image.image_id: image
         for image in sorted(images(store), key=lambda image: image.tag, reverse=True)
-        if text in (image.tag, image.tag.partition("/")[2])
+        if (f"/{image.tag}".endswith(f"/{tag}") and image.isolation.endswith(pinned))
         or (is_prefix and image.image_id.hex.startswith(prefix))
     }
     if not found:
         tags = sorted({image.tag for image in images(store)})
         shown = ", ".join(tags[:SHOWN_TAGS]) + (", …" if len(tags) > SHOWN_TAGS else "")
         hint = f"there are: {shown}" if tags else "reprobuild realize NAME builds one"
+        hint += f"; reprobuild pull {text} takes it from its registry" if "/" in text else ""
         raise UsageError(f"no image {text} is in the store", hint)
     if len(found) > 1:
         several = ", ".join(sorted(f"{image.tag} ({image.image_id.short})" for image in found.values()))

@@ -23,7 +23,7 @@ TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
 NOT_OURS = "reprobuild publish NAME --to REPOSITORY publishes images that can be pulled"
 
-_TAG = re.compile(r"(.+)-([0-9a-f]{12})")
+_TAG = re.compile(r".+-[0-9a-f]{12}")
 
 
 class Announced(Value):
@@ -118,20 +118,25 @@ def read_published(carrier: Carrier, found: Announced) -> Published:
     return Published(found, config, body, predictors_from_stranger(config.predictors, found.where))
 
 
+def tag_of(found: Announced) -> str:
+    """Give the tag that an image should have by what its manifest says."""
+    return f"{found.manifest.annotations.get(VERSION, '')}-{found.input_hash.short}"
+
+
 def check_tag(found: Announced, tag: str) -> None:
-    """Compare a tag with the input hash that the manifest names.
+    """Compare a tag with the version and the input hash that the manifest names.
 
     Raises CheckFailedError where they differ, or the tag is none that reprobuild gives.
     """
-    match = _TAG.fullmatch(tag)
-    if match is None:
+    if not _TAG.fullmatch(tag):
         raise CheckFailedError(
             f"{found.where}: {tag!r} is no tag that reprobuild gives: it would end in 12 hex digits of the "
             "input hash",
-            f"to take it all the same, name the manifest: …@{found.digest}",
+            f"to take it all the same, name the manifest instead: @{found.digest}",
         )
-    if match[2] != found.input_hash.short:
+    if tag != tag_of(found):
         raise CheckFailedError(
-            f"{found.where}: its tag says {match[2]}, and its manifest the input hash {found.input_hash}",
+            f"{found.where}: what its manifest says would have the tag {tag_of(found)!r}: its input hash is "
+            f"{found.input_hash}",
             "somebody gave it another image's tag: take it from whoever built it",
         )

@@ -69,7 +69,8 @@ def offered(project: Project, derived: Derived) -> Iterator[Offer | Kept | None]
     Asks nobody where the lock does not say what would have to come. Raises UsageError for a substituter that
     is no namespace of a registry.
     """
-    references = [_reference(text, derived) for text in project.settings.substituters]
+    name = f"{derived.recipe.name}:{derived.tag.rpartition(':')[2]}"
+    references = references_to(project, name)
     if project.settings.offline:
         references = []
     output = derived.output
@@ -112,9 +113,8 @@ def plan(project: Project, derived: Derived) -> Plan:
 
 
 def _plan_of(project: Project, derived: Derived, offer: Offer | Kept) -> Plan:
-    if isinstance(offer, Kept):
-        pull = PlannedPull(offer.realised.isolation, 0, 0)
-    else:
+    pull = None
+    if isinstance(offer, Offer):
         from reprobuild.build.pulled_layers import missing_layers
 
         missing = missing_layers(project.store, offer.published)
@@ -123,7 +123,7 @@ def _plan_of(project: Project, derived: Derived, offer: Offer | Kept) -> Plan:
         derived.recipe.name,
         derived.tag,
         derived.derivation.input_hash,
-        tuple(PlannedStep(one.step.title, "pull") for one in derived.steps),
+        tuple(PlannedStep(one.step.title, "reuse" if pull is None else "pull") for one in derived.steps),
         tuple(missing_exchanges(project, derived)),
         pull=pull,
     )
@@ -144,19 +144,32 @@ def _kept(project: Project, derived: Derived, output: Output) -> Kept | None:
     return Kept(found, config)
 
 
-def _reference(text: str, derived: Derived) -> RegistryReference:
-    """Give where a substituter would have an image: under its own name, with the recipe's and the tag."""
-    tag = derived.tag.rpartition(":")[2]
+def references_to(project: Project, name: str) -> list[RegistryReference]:
+    """Give where substituters would have an image, ``tutorial:1.0-0123456789ab``, in their order.
+
+    None for a name that no registry takes, with capitals for one. Raises UsageError for a substituter that is
+    no namespace of a registry.
+    """
+    namespaces = [text.rstrip("/") for text in project.settings.substituters]
+    for text in namespaces:
+        _check_namespace(text)
+    try:
+        found = [read_reference(f"{text}/{name}") for text in namespaces]
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, RegistryReference)]
+
+
+def _check_namespace(text: str) -> None:
     hint = 'write a registry and a namespace: substituters = ["docker.io/user"]'
     try:
-        found = read_reference(f"{text.rstrip('/')}/{derived.recipe.name}:{tag}")
+        found = read_reference(f"{text}/name:tag")
     except ValueError as error:
         raise UsageError(f"the substituter {text!r}: {error}", hint) from None
     if not isinstance(found, RegistryReference) or (
         found.registry == DOCKER_HUB and found.repository.startswith("library/")
     ):
         raise UsageError(f"the substituter {text!r} is no namespace of a registry", hint)
-    return found
 
 
 def _ask(

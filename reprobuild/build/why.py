@@ -74,6 +74,11 @@ def _labelled(value: Mapping[str, Json]) -> dict[str, Json]:
 def _side(project: Project, text: str) -> Side:
     if is_reference(project, text):
         image = find_image(project.store, text)
+        if not project.store.blobs.has(image.derivation):
+            raise UsageError(
+                f"{text} was pulled without its derivation, so what went into it is not known",
+                "compare its recipe, by name",
+            )
         return Side(image.tag, image.input_hash, _read(project, image.derivation))
     return _side_of(text, derive_recipe(project, text, {}))
 

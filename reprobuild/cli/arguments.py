@@ -115,9 +115,7 @@ def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | 
 
 
 def split_predictor(text: str) -> tuple[str, str]:
-    """Take ``NAME/PREDICTOR`` apart; the name may be a tag, which has a slash of its own."""
-    space, slash, rest = text.partition("/")
-    if slash and ":" in rest:
-        name, _, predictor = rest.partition("/")
-        return f"{space}/{name}", predictor or "default"
-    return space, rest or "default"
+    """Take ``NAME/PREDICTOR`` apart; the name may be a tag, which has slashes and colons of its own."""
+    before, colon, last = text.rpartition(":")
+    name, _, predictor = last.partition("/")
+    return f"{before}{colon}{name}", predictor or "default"

@@ -12,12 +12,15 @@ from reprobuild.cli.output import document, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, size_text
 from reprobuild.cli.ui import line_of, say
-from reprobuild.errors import OutsideError
+from reprobuild.errors import OutsideError, UsageError
 
 if TYPE_CHECKING:
     from reprobuild.events import Event
     from reprobuild.store.daemons import KeptTree
     from reprobuild.store.gc import GcPlan
+    from reprobuild.store.store import Store
+
+if TYPE_CHECKING:
     from reprobuild.store.store import Store
 
 KINDS = (
@@ -33,14 +36,21 @@ KINDS = (
 @click.option(
     "--grace", type=click.FloatRange(min=0), metavar="HOURS", help="Keep what is newer; 24 by default."
 )
+@click.option(
+    "--forget", multiple=True, metavar="TAG", help="Keep an image that was pulled or imported no longer."
+)
 @click.option("--checkouts", is_flag=True, help="Give up laid-out trees of kept images too.")
 @click.pass_obj
-def command(session: Session, dry_run: bool, grace: float | None, checkouts: bool) -> int:
+def command(
+    session: Session, dry_run: bool, grace: float | None, forget: tuple[str, ...], checkouts: bool
+) -> int:
     """Remove what no realized recipe needs, nothing uses, and nothing has touched for a day."""
     from reprobuild.build.memo import clear
     from reprobuild.store.gc import GRACE, carry_out, plan
 
     store = session.project().store
+    if not dry_run:
+        _forget(store, forget)
     seconds = GRACE if grace is None else grace * 3600
     planned = plan(store, grace=seconds, all_checkouts=checkouts)
     swept = 0
@@ -95,6 +105,19 @@ def _collect_trees(store: Store, planned: GcPlan) -> list[tuple[KeptTree, int]]:
         say(line_of(event))
 
     return list(collect(store, planned.idle_trees, planned.cutoff, os.environ, tell))
+
+
+def _forget(store: Store, tags: tuple[str, ...]) -> None:
+    """Let go of images that have no recipe. Raises UsageError for what is none of them."""
+    from reprobuild.build.find import taken_images
+
+    known = [one.tag for one in taken_images(store)] if tags else []
+    for tag in tags:
+        if tag not in known:
+            hint = f"there are: {', '.join(known)}" if known else "an image of a recipe is kept by its name"
+            raise UsageError(f"{tag} was neither pulled nor imported here", hint)
+    for tag in tags:
+        store.roots.remove(tag)
 
 
 def _sweep_predictions(store: Path, age: float) -> int:

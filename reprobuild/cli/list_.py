@@ -16,9 +16,12 @@ from reprobuild.errors import OutsideError, ReprobuildError
 @click.command("list")
 @click.pass_obj
 def command(session: Session) -> int:
-    """List the recipes that there are: name, version, whether locked, what they are."""
+    """List the recipes that there are: name, version, whether locked, what they are; and the images that were
+    pulled or imported without a recipe.
+    """
     from reprobuild.build import recipes
     from reprobuild.build.evaluate import evaluate
+    from reprobuild.build.find import taken_images
     from reprobuild.derivation.lockfile import LOCK_FILE
 
     project = session.project()
@@ -38,8 +41,10 @@ def command(session: Session) -> int:
             row |= {"version": "", "summary": "", "error": f"{error.filename}: {error.strerror}"}
             code = code or OutsideError.exit_code
         found.append(row)
+    taken = taken_images(project.store)
     if session.json:
-        print_json(document(recipes=found))
+        images = [{"tag": one.tag, "image_id": str(one.image_id), "origin": one.isolation} for one in taken]
+        print_json(document(recipes=found, images=images))
         return code
     if found:
         rows = [
@@ -54,4 +59,6 @@ def command(session: Session) -> int:
         print_text(table(rows))
     elif not session.quiet:
         say("no recipes here; reprobuild list --recipes DIR looks elsewhere")
+    if taken:
+        print_text(table([(one.tag, one.image_id.short, one.engine) for one in taken]))
     return code

@@ -32,6 +32,7 @@ VERBS = {
     "audit": "check what is kept against its names, pins and outputs",
     "export": "write an image as an OCI layout or a docker archive, or all that it pins",
     "import": "take files into the store by digest, for pins whose servers are gone",
+    "pull": "take an image from a registry by its tag alone",
     "load": "put an image into the container daemon: Docker's or Podman's",
     "publish": "push images to a registry, under tags that never move",
     "gc": "give space back",
@@ -39,7 +40,7 @@ VERBS = {
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "pull", "diff", "cache")
+LATER = ("init", "diff", "cache")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"import": "import_", "list": "list_"}

@@ -18,7 +18,7 @@ from reprobuild.derivation.steps import Run
 SHOWN_HOSTS = 4
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from reprobuild.build.evaluate import Evaluated
     from reprobuild.build.image import Realised
@@ -33,12 +33,25 @@ if TYPE_CHECKING:
 @trust_option
 @click.pass_obj
 def command(session: Session, name: str, sets: tuple[str, ...], trust: bool) -> int:
-    """Show a recipe: its options, steps and pins, predictors, and the images of it that are here."""
+    """Show a recipe: its options, steps and pins, predictors, and the images of it that are here.
+
+    Or an image, by its tag or image ID.
+    """
     from reprobuild.build.derive import lock_of
     from reprobuild.build.evaluate import evaluate
-    from reprobuild.build.find import images
+    from reprobuild.build.find import images, is_reference
 
     project = session.project()
+    if is_reference(project, name):
+        from reprobuild.cli.arguments import image_of
+        from reprobuild.cli.show_image import describe_image, lines_of_image
+
+        shown = describe_image(image_of(project, name, sets, trust=trust))
+        if session.json:
+            print_json(shown)
+        else:
+            print_text("\n".join(lines_of_image(shown)))
+        return 0
     evaluated = evaluate(project, name, pairs(sets, "--set"), trust=trust)
     lock = lock_of(evaluated.folder, name)
     built = sorted(
@@ -74,7 +87,7 @@ def describe(evaluated: Evaluated, lock: Lock | None, built: list[Realised], pla
         },
         steps=steps,
         predictors={
-            name: _predictor(one) | _recorded(name, one, lock, platform)
+            name: describe_predictor(one) | _recorded(name, one, lock, platform)
             for name, one in recipe.image.predictors.items()
         },
         images=[
@@ -99,7 +112,8 @@ def _recorded(name: str, one: Predictor, lock: Lock | None, platform: str) -> di
     return {"pins": None if pins is None else _sum(pins, is_recorded=True)}
 
 
-def _predictor(one: Predictor) -> dict[str, Any]:
+def describe_predictor(one: Predictor) -> dict[str, Any]:
+    """Give what there is to say of a predictor."""
     return {
         "command": one.command,
         "inputs": dict(one.inputs),
@@ -125,17 +139,22 @@ def lines_of(value: dict[str, Any]) -> list[str]:
     lines.append("steps")
     rows = [(f"  {number}", step["title"], _pins(step)) for number, step in enumerate(value["steps"], 1)]
     lines += table(rows).split("\n")
-    if value["predictors"]:
-        lines.append("predictors")
-    for name, one in value["predictors"].items():
+    lines += predictor_lines(value["predictors"])
+    lines.append("images here" if value["images"] else "no image here")
+    lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
+    return lines
+
+
+def predictor_lines(predictors: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Write predictors for people: a heading, and two lines each."""
+    lines = ["predictors"] if predictors else []
+    for name, one in predictors.items():
         inputs = ", ".join(f"{key}: {kind}" for key, kind in one["inputs"].items())
         outputs = ", ".join(f"{key}: {kind}" for key, kind in one["outputs"].items())
         lines.append(f"  {name}({inputs}) → {outputs}")
         given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
         recorded = f"; {_pins({'kind': 'predictor', **one})}" if "pins" in one else ""
         lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}{recorded}")
-    lines.append("images here" if value["images"] else "no image here")
-    lines += [f"  {image['tag']}  {image['image_id']}" for image in value["images"]]
     return lines
 
 

@@ -148,6 +148,11 @@ class RecipeFunction:
         return found
 
 
+def is_version(text: object) -> bool:
+    """Tell whether something can be a recipe's version: it becomes a part of tags."""
+    return isinstance(text, str) and re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,99}", text) is not None
+
+
 @typed
 def recipe(*, version: str, publish: bool = False) -> Callable[[Callable[P, Image]], RecipeFunction]:
     """Mark a function as a recipe; its parameters are the recipe's options.
@@ -155,7 +160,7 @@ def recipe(*, version: str, publish: bool = False) -> Callable[[Callable[P, Imag
     ``version``: a tag's first part (letters, digits, ``.``, ``_``, ``-``; at most 100);
     ``publish``: whether ``publish --auto`` may publish it. Raises RecipeError.
     """
-    if not isinstance(version, str) or not re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,99}", version):
+    if not is_version(version):
         raise RecipeError(
             f"{Where.caller()}: version={version!r}: letters, digits, '.', '_' and '-' are needed"
         )
