@@ -88,7 +88,7 @@ def wheel(name: str, licence: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\nLicense-Expression: {licence}\n"
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", metadata)
+        archive.writestr(zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA"), metadata)
     return buffer.getvalue()
 
 

@@ -72,8 +72,9 @@ def workers() -> ThreadPoolExecutor:
 
 
 def compressor() -> Digest:
-    """Give the digest of what samples come to: equal ones mean equal output."""
-    return Digest.of(b"".join(map(_member, samples())))
+    """Give the digest of what samples come to, and of what else decides: equal ones mean equal output."""
+    rules = f"{BLOCK} {LEVEL} {LEVELS} {SAMPLES} {SAMPLE}".encode()
+    return Digest.of_chunks((rules, *map(_member, samples())))
 
 
 def samples() -> tuple[bytes, ...]:

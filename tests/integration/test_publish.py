@@ -49,6 +49,10 @@ def test_an_image_goes_out_under_its_tag_with_what_refers_to_it(shop: Shop) -> N
         (entry,) = json.loads(body.body)["layers"]
         bill = json.loads(repository.read_blob(Digest.parse(entry["digest"]), limit=10**7))
     assert bill["bomFormat"] == "CycloneDX"
+    # This registry has no referrers API: others find the list under a tag.
+    listed = f"{tag.rpartition(':')[0]}:sha256-{said['manifest'].removeprefix('sha256:')}"
+    index = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{listed}")
+    assert {one["artifactType"] for one in index["manifests"]} == TYPES
 
 
 def test_the_second_time_nothing_is_sent_and_nothing_changes(shop: Shop) -> None:

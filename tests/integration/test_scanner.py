@@ -1,4 +1,4 @@
-"""A scanner that knows nothing of us (Syft) lists every package of a lock in the exported image."""
+"""A scanner that knows nothing of us (Syft) lists every package of a lock in the image; so does our bill."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
+from reprobuild.build.derive import derive_recipe
+from reprobuild.build.image import recall_image
+from reprobuild.build.project import Project as Opened
 from reprobuild.derivation.lockfile import read_lock
+from reprobuild.images.artifact import SBOM_TYPE
+from reprobuild.publish.bundle import About, bundled
+from reprobuild.settings import load
 from tests.integration.test_recipes import LOCKED, project, realize
 from tests.projects import Project
 from tests.require import require
@@ -51,3 +59,32 @@ def test_every_package_of_the_lock_is_seen(project: Project, tmp_path: Path, rec
 def normal(name: str) -> str:
     """Give a package's name as PEP 503 compares names; Debian's stay as they are."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("recipe", LOCKED)
+def test_the_bill_of_materials_lists_every_package_of_the_lock(
+    project: Project, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    realize(project, recipe)
+    monkeypatch.chdir(project.folder)
+    opened = Opened(load({"store": str(project.store)}, os.environ, str(project.folder)))
+    derived = derive_recipe(opened, recipe, {})
+    realised = recall_image(opened.store, derived.derivation.input_hash)
+    assert realised is not None
+    with bundled(opened, derived, realised, About()) as bundle:
+        (found,) = (one for one in bundle.referrers if one.artifact_type == SBOM_TYPE)
+        bill = b"".join(found.blobs[1].chunks(0)).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    components = json.loads(bill)["components"]
+    listed = {
+        (kind, normal(one["name"]), one["version"], one["hashes"][0]["content"])
+        for one in components
+        for kind in [one["purl"].partition("/")[0]]
+    }
+    kinds = {"apt": "pkg:deb", "wheels": "pkg:pypi"}
+    pinned = {
+        (kinds[key.partition(" ")[0]], normal(pin.hashed["package"]), pin.hashed["version"], pin.sha256.hex)
+        for key, pins in derived.lock.sources.items()
+        for pin in pins
+    }
+    assert listed == pinned
