@@ -19,7 +19,7 @@ from reprobuild.images.artifact import (
     SOURCE_TYPE,
     SOURCES_TYPE,
 )
-from reprobuild.images.manifest import LARGEST, Descriptor, read_artifact
+from reprobuild.images.manifest import Descriptor, read_artifact
 from reprobuild.value import Value
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ def read_companions(carrier: Carrier, found: Announced) -> Companions:
     listed = [one for one in carrier.referrers(found.digest) if one.artifact_type in _TYPES]
     contents: list[Descriptor] = []
     for one in listed[:MOST_ARTIFACTS]:
-        artifact = read_artifact(carrier.read(one, LARGEST), found.where)
+        there = carrier.manifest(str(one.digest))
+        if there is None:
+            raise CheckFailedError(f"{found.where}: what is said to refer to it ({one.digest}) is not there")
+        artifact = read_artifact(there.body, found.where)
         if artifact.subject != found.digest:
             raise CheckFailedError(f"{found.where}: what is said to refer to it refers to something else")
         contents += artifact.blobs

@@ -58,6 +58,14 @@ def test_a_tag_is_enough_for_everything_that_an_image_can_do(shelf: Shelf, stran
     assert archive.stat().st_size > 2_000_000
 
 
+def test_what_was_published_beside_it_comes_too(shelf: Shelf, stranger: Project) -> None:
+    published = shelf.project.call("publish", "copier", "--to", f"{shelf.address}/whole", "--json").json
+    ended = stranger.call("pull", published["tag"], "--json")
+    assert "cannot be had" not in ended.err
+    assert ended.json["derivation"]
+    assert [one["step"] for one in ended.json["layers"]] == [one["step"] for one in shelf.realized["layers"]]
+
+
 def test_it_is_kept_until_it_is_forgotten(shelf: Shelf, stranger: Project) -> None:
     stranger.call("pull", shelf.tag)
     stranger.call("gc", "--grace", "0")
