@@ -12,6 +12,7 @@ from reprobuild.errors import UsageError
 from reprobuild.publish.destination import destination
 from reprobuild.publish.origin import address, origin
 from tests.publishing import Scene, make_scene
+from tests.require import program
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_only_addresses_on_public_forges_are_told_and_no_credentials(remote: str
 def test_git_is_asked_where_a_project_is_kept(tmp_path: Path) -> None:
     assert origin("") == origin(str(tmp_path)) == ""
     for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:owner/repo.git"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+        subprocess.run([program("git"), "-C", str(tmp_path), *command], check=True)
     (tmp_path / "below").mkdir()
     assert origin(str(tmp_path / "below")) == "https://github.com/owner/repo"
     assert origin(str(tmp_path), {"PATH": "/nowhere"}) == ""
