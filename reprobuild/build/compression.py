@@ -12,7 +12,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from reprobuild.images.archive import ArchiveError, Stream
 
@@ -49,7 +49,7 @@ LIMITS = Limits()
 
 
 class _Unpacker(Protocol):
-    """What bz2 and lzma have, and what ``_Deflated`` makes of zlib."""
+    """What bz2, lzma and ISA-L have, and what ``_Deflated`` makes of zlib."""
 
     @property
     def eof(self) -> bool: ...
@@ -61,6 +61,41 @@ class _Unpacker(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+class _Gzip:
+    """One gzip member, by ISA-L, which takes well under half of zlib's time."""
+
+    def __init__(self) -> None:
+        self._inner: _Unpacker | None = None
+
+    @property
+    def eof(self) -> bool:
+        return self._inner is not None and self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._inner is None or self._inner.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return b"" if self._inner is None else self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
+        from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
+
+        if self._inner is None:
+            is_plain = len(data) > 3 and data[3] in _PLAIN
+            self._inner = IgzipDecompressor(flag=DECOMP_GZIP) if is_plain else _Deflated()
+        try:
+            return self._inner.decompress(data, max_length)
+        except cast("type[Exception]", IsalError) as error:
+            raise zlib.error(str(error)) from None
+
+
+_PLAIN = (0, 8)
+"""Flags of a header (RFC 1952, 2.3.1) that is read right also where it arrives in parts: none, or FNAME. With
+more in it ISA-L 2.32 loses its place."""
 
 
 class _Deflated:
@@ -95,7 +130,7 @@ def _lzma() -> _Unpacker:
 
 
 _FORMATS: tuple[tuple[bytes, str, Callable[[], _Unpacker]], ...] = (
-    (b"\x1f\x8b", "gzip", _Deflated),
+    (b"\x1f\x8b", "gzip", _Gzip),
     (b"BZh", "bzip2", bz2.BZ2Decompressor),
     (b"\xfd7zXZ\0", "xz", _xz),
     (b"\x5d\0\0", "lzma", _lzma),
