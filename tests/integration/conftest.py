@@ -61,6 +61,14 @@ def docker_sandboxes(docker: Docker) -> Iterator[Sandboxes]:
         yield Sandboxes("docker", home, (home / "root",), daemon=docker.environment)
 
 
+@pytest.fixture(scope="session")
+def podman_sandboxes(podman: Docker) -> Iterator[Sandboxes]:
+    """The same with Podman."""
+    with shared_folder(os.geteuid()) as home:
+        busybox_root(home / "root")
+        yield Sandboxes("podman", home, (home / "root",), daemon=podman.environment)
+
+
 @pytest.fixture(params=(*IDENTITIES, "docker"))
 def worlds(request: pytest.FixtureRequest) -> Sandboxes:
     """Both engines, the sandbox as each identity: what a command sees and leaves is the same in all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -17,19 +18,23 @@ import pytest
 from tests.sandboxes import PROJECT, Sandboxes
 
 CALLER = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from reprobuild.engine.protocol import Command
 from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
-from tests.sandboxes import become
+from tests.sandboxes import become, docker_engine, layers_of
 
-become(int(sys.argv[1]))
-home = Path(sys.argv[2])
-result = SandboxEngine(home / "scratch", choose_owner()).run(
-    Checkout((home / "root",)), Command(("/bin/sh", "-i"), terminal=True, env={"PS1": "prompt> "})
-)
+home, daemon = Path(sys.argv[2]), json.loads(sys.argv[3])
+command = Command(("/bin/sh", "-i"), terminal=True, env={"PS1": "prompt> "})
+if daemon:
+    engine = docker_engine(home / "store", tuple(daemon.items()))
+    with engine.ground(layers_of([home / "root"], engine.store)) as ground:
+        result = engine.run(ground, command)
+else:
+    become(int(sys.argv[1]))
+    result = SandboxEngine(home / "scratch", choose_owner()).run(Checkout((home / "root",)), command)
 print("ended with", result.exit_code, os.tcgetpgrp(0) == os.getpgrp())
 """
 
@@ -59,14 +64,14 @@ class Terminal:
 
 
 @pytest.fixture
-def start(sandboxes: Sandboxes) -> Iterator[Callable[[], Terminal]]:
+def start(worlds: Sandboxes) -> Iterator[Callable[[], Terminal]]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     started = []
 
     def begin() -> Terminal:
-        uid = 0 if sandboxes.identity == "root" else sandboxes.uid
-        argv = [sys.executable, "-c", CALLER, str(uid), str(sandboxes.home)]
+        uid = worlds.uid if worlds.identity == "user" else 0
+        argv = [sys.executable, "-c", CALLER, str(uid), str(worlds.home), json.dumps(worlds.daemon)]
         # A process of its own, in a session of its own whose terminal this is.
         helper = (
             "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"

@@ -25,7 +25,8 @@ HELD = 1 << 20
 OpenAgain = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a file of the container by its path."""
 
-_OF_DAEMONS = (".dockerenv", "run/.containerenv", "etc/mtab")
+OF_DAEMONS = (".dockerenv", "run/.containerenv", "etc/mtab")
+"""Files that daemons make in every container."""
 _MOUNTS = ("dev", "proc", "sys")
 
 
@@ -40,7 +41,7 @@ class Before:
         """
         self.entries = entries
         self.ours = frozenset(ours)
-        self._hidden = {*mounted, *(path for path in _OF_DAEMONS if path not in entries)}
+        self._hidden = {*mounted, *(path for path in OF_DAEMONS if path not in entries)}
         self._below = tuple(f"{path}/" for path in (*_MOUNTS, *mounted))
 
     def is_hidden(self, path: str) -> bool:

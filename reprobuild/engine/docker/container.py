@@ -39,7 +39,7 @@ _UNWANTED = (NAMED, "TERM", "container")
 
 _PRELUDE = """
 unset SHLVL OLDPWD _ {unwanted}
-[ ! -x /bin/rm ] || /bin/rm -f /.dockerenv 2>/dev/null
+[ ! -x /bin/rm ] || /bin/rm -f {strange} 2>/dev/null || :
 """
 """Run by the tree's shell, where it has one, before it becomes the command: takes away what shells and
 daemons leave in every world."""
@@ -77,6 +77,8 @@ class Asked(Value):
     """Whether the daemon has an init to be pid 1."""
     has_shell: bool = True
     """Whether the tree has a shell to come before the command."""
+    strange: Sequence[str] = ()
+    """Files that daemons make, as far as the tree has none of the name."""
     is_joined: bool = True
     """Whether output and errors are one stream."""
     more: Mapping[str, str] = NOTHING
@@ -163,6 +165,7 @@ def for_podman(asked: Asked) -> dict[str, Any]:
         "netns": {"nsmode": "none"},
         "use_image_hosts": True,
         "use_image_resolve_conf": True,
+        "manage_password": False,
         "ipcns": {"nsmode": "private"},
         "cgroupns": {"nsmode": "private"},
         "shm_size": world.SHM_SIZE,
@@ -201,6 +204,6 @@ def _argv(asked: Asked) -> Sequence[str]:
     if not asked.has_shell:
         return asked.argv
     joined = _JOINED if asked.is_joined else ""
-    text = _PRELUDE.format(unwanted="" if NAMED in asked.env else NAMED)
+    text = _PRELUDE.format(unwanted="" if NAMED in asked.env else NAMED, strange=" ".join(asked.strange))
     text += f"{_BECOME} {joined}" if asked.has_init else _ATTEND.format(joined=joined)
     return (SHELL, "-c", text, "sh", *asked.argv)

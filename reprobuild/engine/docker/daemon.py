@@ -11,7 +11,7 @@ import socket
 import stat
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from reprobuild.engine.docker.context import Endpoint, chosen, usual
 from reprobuild.errors import EngineError
@@ -30,6 +30,19 @@ ANSWER_SECONDS = 20
 
 PATIENCE_SECONDS = 600
 """How long it may be silent later: it is, while it unpacks a layer."""
+
+
+_GO_LINK = 1 << 27
+_GO_SPECIAL = 1 << 26 | 1 << 25 | 1 << 24
+"""Devices, fifos, sockets."""
+
+
+class Seen(NamedTuple):
+    """What is at a path of a container."""
+
+    target: str
+    """Of a link; else empty."""
+    is_special: bool
 
 
 class Daemon:
@@ -93,6 +106,26 @@ class Daemon:
             with response:
                 create_api_error_from_http_exception(error)  # raises
         return response
+
+    def look(self, container: str, path: str) -> Seen | None:
+        """Tell what is at a path of a container, following no last link; None: nothing.
+
+        Docker's API, "Get information about files in a container"; the modes are those of Go's os.FileMode.
+        """
+        import base64
+        import json
+
+        from docker.errors import NotFound
+
+        try:
+            where = f"/containers/{container}/archive"
+            with self.ask("HEAD", where, params={"path": path}) as response:
+                told = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
+        except NotFound:
+            return None
+        mode = int(told.get("mode", 0))
+        is_link = bool(mode & _GO_LINK)
+        return Seen(str(told.get("linkTarget") or "") if is_link else "", bool(mode & _GO_SPECIAL))
 
     def close(self) -> None:
         """Close its connections."""

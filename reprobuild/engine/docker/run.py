@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 
 from reprobuild.engine.docker import container, trees
-from reprobuild.engine.docker.changes import Before, capture_changes
+from reprobuild.engine.docker.changes import OF_DAEMONS, Before, capture_changes
 from reprobuild.engine.docker.inputs import archive
 from reprobuild.engine.docker.leftovers import shielded
 from reprobuild.engine.docker.outputs import unpack
@@ -25,7 +25,7 @@ from reprobuild.engine.exchange import inside_path
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import said_none
 from reprobuild.engine.protocol import Capture, Command, Result, environment
-from reprobuild.errors import EngineError
+from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.images.archive import ArchiveError, Stream
 from reprobuild.images.tar_reader import read_tar
 from reprobuild.value import replace
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 KILLED = 128 + signal.SIGKILL
 _PIECE = 1 << 18
 _PODMAN_API = "v4.0.0/libpod"
+_MOST_LINKS = 8
 _NO_INIT = "container-init binary not found"
 
 
@@ -144,6 +145,7 @@ class Run:
             limits_memory=self.daemon.limits_memory,
             has_init=self.daemon.has_init,
             has_shell=self._has_shell(),
+            strange=[f"/{path}" for path in OF_DAEMONS if self.ground.tree.get(path) is None],
             is_joined=not command.terminal,
         )
         try:
@@ -290,11 +292,28 @@ class Run:
 
     @contextlib.contextmanager
     def _export(self) -> Iterator[Stream]:
+        self._check_readable()
         with self.daemon.ask("GET", f"/containers/{self.name}/export", stream=True) as response:
             yield response.raw
 
+    def _check_readable(self) -> None:
+        """Raise BuildFailedError where a daemon that archives would wait for ever.
+
+        Docker reads these files of the container to name owners, by whatever a command has put there.
+        """
+        for path in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf"):
+            place = path
+            for _ in range(_MOST_LINKS):
+                found = self.daemon.look(self.name, place)
+                if found is None or not found.target:
+                    break
+                place = os.path.join(os.path.dirname(place), found.target)
+            if found is not None and found.is_special:
+                raise BuildFailedError(f"the command left a fifo or a socket at {path}, where daemons read")
+
     @contextlib.contextmanager
     def _archived(self, path: str) -> Iterator[Stream]:
+        self._check_readable()
         asked = {"path": os.fsencode(f"/{path}")}  # as bytes, since a name may be no UTF-8
         where = f"/containers/{self.name}/archive"
         with self.daemon.ask("GET", where, params=asked, stream=True) as response:
