@@ -19,10 +19,8 @@ from reprobuild.events import Note
 
 if TYPE_CHECKING:
     from reprobuild.build.project import Project
-    from reprobuild.publish.bundle import About
     from reprobuild.publish.plan import Plan
     from reprobuild.publish.publish import Published
-    from reprobuild.settings import Settings
 
 LONGEST_PASSWORD = 64 * 1024
 """Characters; tokens are long, and a file that was given by mistake is longer."""
@@ -128,7 +126,7 @@ class _Job:
                 project.tell(Note(plan.note))
             if self._dry_run:
                 return plan
-            return publish(project, derived, repository, plan, about(project.settings))
+            return publish(project, derived, repository, plan)
 
     def _show_plan(self, plan: Plan) -> None:
         if self._session.json:
@@ -180,14 +178,6 @@ def summary_of(published: Published) -> str:
     if published.status == "completed":
         return f"{plan.recipe}: already there, {' and '.join(plan.artifacts)} added, {pushed}"
     return f"{plan.recipe}: somebody else was faster and published the same image, {pushed}"
-
-
-def about(settings: Settings) -> About:
-    """Give what the settings, or else git, say of where recipes are kept and who builds."""
-    from reprobuild.publish.bundle import About
-    from reprobuild.publish.origin import origin
-
-    return About(settings.publish_source or origin(settings.project), settings.publish_builder)
 
 
 def _password(username: str | None, from_stdin: bool) -> tuple[str, str] | None:

@@ -327,11 +327,16 @@ def _trust(environment: Mapping[str, str]) -> ssl.SSLContext:
     from reprobuild.fetch.python_index import configured_certificates
 
     context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    has_defaults = context.cert_store_stats()["x509_ca"] > 0
+    loaded = {os.path.realpath(paths.cafile)} if paths.cafile and has_defaults else set()
     given = {"PIP_CERT": configured_certificates(environment), **environment}
     for name in CA_VARIABLES:
         path = given.get(name)
-        if not path:
+        # They name the same bundle more often than not, and one takes 20 ms and more to read.
+        if not path or os.path.realpath(path) in loaded:
             continue
+        loaded.add(os.path.realpath(path))
         try:
             if os.path.isdir(path):
                 context.load_verify_locations(capath=path)
@@ -342,7 +347,6 @@ def _trust(environment: Mapping[str, str]) -> ssl.SSLContext:
                 f"{name}={path}: no bundle of certificates can be read there: {error}",
                 f"unset {name}, or let it name a PEM file",
             ) from None
-    paths = ssl.get_default_verify_paths()
     if not context.cert_store_stats()["x509_ca"] and not (paths.cafile or paths.capath):
         for bundle in filter(os.path.isfile, SYSTEM_BUNDLES):
             context.load_verify_locations(cafile=bundle)

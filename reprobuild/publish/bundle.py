@@ -25,6 +25,7 @@ from reprobuild.images.image import (
     manifest_annotations,
 )
 from reprobuild.images.manifest import Descriptor
+from reprobuild.publish.about import About
 from reprobuild.publish.content import Content, content, held
 from reprobuild.publish.materials import Material, materials, sources
 from reprobuild.publish.packing import Packing
@@ -63,15 +64,6 @@ class Bundle(Value):
     manifest: Manifest
     referrers: tuple[Manifest, ...]
     """What refers to the image's manifest."""
-
-
-class About(Value):
-    """What a publisher says of images; in no identity."""
-
-    source: str = ""
-    """Where the recipe is kept: an address."""
-    builder: str = ""
-    """Who builds: an URI."""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from reprobuild.store.store import Store
 from reprobuild.value import Value
 
 if TYPE_CHECKING:
-    from reprobuild.publish.bundle import About, Bundle, Manifest
+    from reprobuild.publish.bundle import Bundle, Manifest
 
 Status = Literal["published", "completed", "there"]
 """All of it is new; what refers to the image is; the image was there."""
@@ -58,9 +58,7 @@ class Published(Value):
         }
 
 
-def publish(
-    project: Project, derived: Derived, repository: Repository, plan: Plan, about: About
-) -> Published:
+def publish(project: Project, derived: Derived, repository: Repository, plan: Plan) -> Published:
     """Do what a plan says. The tag comes last, so that what has one is there whole.
 
     Raises what building raises, CheckFailedError for an image that is not whole, not built in isolation or
@@ -69,6 +67,7 @@ def publish(
     started = time.monotonic()
     if plan.published is not None and plan.action == "nothing":
         return Published(plan, "there", plan.published.digest)
+    from reprobuild.publish.about import about
     from reprobuild.publish.bundle import bundled
 
     realised = _realise(project, derived, plan)
@@ -76,7 +75,7 @@ def publish(
         project,
         derived,
         realised,
-        about,
+        about(project.settings),
         with_sources="sources" in plan.artifacts,
         published=plan.published.body if plan.published is not None else b"",
     ) as bundle:

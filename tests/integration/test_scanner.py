@@ -18,7 +18,8 @@ from reprobuild.build.image import recall_image
 from reprobuild.build.project import Project as Opened
 from reprobuild.derivation.lockfile import read_lock
 from reprobuild.images.artifact import SBOM_TYPE
-from reprobuild.publish.bundle import About, bundled
+from reprobuild.publish.about import About
+from reprobuild.publish.bundle import bundled
 from reprobuild.settings import load
 from tests.integration.test_recipes import LOCKED, project, realize
 from tests.projects import Project

@@ -20,7 +20,8 @@ from reprobuild.images import artifact
 from reprobuild.images.manifest import Manifest as Read
 from reprobuild.images.manifest import read_manifest
 from reprobuild.publish import sources
-from reprobuild.publish.bundle import About, Bundle, Manifest, bundled
+from reprobuild.publish.about import About
+from reprobuild.publish.bundle import Bundle, Manifest, bundled
 from reprobuild.publish.materials import materials
 from reprobuild.publish.provenance import BUILDER
 from reprobuild.store.realisations import bodies_of_listing
