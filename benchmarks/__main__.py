@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, markdown
 
-MODULES = ("realize", "predictions", "audit", "gateway")
+MODULES = ("realize", "predictions", "audit", "gateway", "registry", "load")
 RESULTS = Path(__file__).resolve().parent / "results.md"
 
 

@@ -5,14 +5,17 @@ Knows nothing of how the table is printed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from benchmarks.peers import Docker, build_chain, docker, nix
 from benchmarks.table import Row
@@ -109,37 +112,47 @@ def _realize(project: Project, daemon: Docker | None, folder: Path) -> list[Row]
 
 
 def _predict(project: Project, daemon: Docker | None) -> list[Row]:
-    count = 0
+    """One new item at a time, by each engine that there is, and a container that does nothing."""
+    from reprobuild import load
 
-    def whole() -> None:
-        nonlocal count
-        count += 1
-        record = json.dumps({"text": f"a new text {count}"})
-        project.run("predict", RECIPE, "--input", "-", "--output", "-", stdin=record)()
-
+    peer = "docker run python3 -c pass"
     arguments = ("run", "--rm", "--network", "none", f"{RECIPE}:bench", "python3", "-c", "pass")
-    container = None if daemon is None else command(daemon.argv(*arguments))
-    one = medians({"ours": whole, "docker run python3 -c pass": container}, rounds=SLOW_ROUNDS)
+    works: dict[str, Work | None] = {peer: None}
+    engines = ["sandbox"]
+    if daemon is not None:
+        works[peer] = command(daemon.argv(*arguments))
+        project.env["DOCKER_HOST"] = daemon.host
+        engines.append("docker")
+    numbers = itertools.count()
+    folders = {"store": project.env["REPROBUILD_STORE"], "recipes": project.folder / "recipes"}
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, project.env))
+        for engine in engines:
+            works[f"{engine}, whole process"] = _whole(project, engine, numbers)
+            model = stack.enter_context(load(RECIPE, engine=engine, **folders))
+            works[f"{engine}, inside Python"] = _inside(model, numbers)
+        found = medians(works, rounds=SLOW_ROUNDS)
+    container = found.pop(peer)
     return [
-        row("predict one new item, whole process", one),
-        row("predict one new item, inside Python", {**one, "ours": _inside(project)}),
+        row(f"predict one new item: {name}", {"ours": ours, peer: container}) for name, ours in found.items()
     ]
 
 
-def _inside(project: Project) -> float | None:
-    from reprobuild import load
-
-    store = project.env["REPROBUILD_STORE"]
-    model = load(RECIPE, store=store, recipes=project.folder / "recipes")
-    count = 0
-
+def _whole(project: Project, engine: str, numbers: Iterator[int]) -> Work:
     def predict() -> None:
-        nonlocal count
-        count += 1
-        assert model.predict(text=f"item {count}") == f"item {count}"[::-1]
+        record = json.dumps({"text": f"a new text {next(numbers)}"})
+        arguments = ("predict", RECIPE, "--engine", engine, "--input", "-", "--output", "-")
+        project.run(*arguments, stdin=record)()
 
-    with model:
-        return medians({"ours": predict}, rounds=SLOW_ROUNDS)["ours"]
+    return predict
+
+
+def _inside(model: Any, numbers: Iterator[int]) -> Work:
+    def predict() -> None:
+        text = f"item {next(numbers)}"
+        assert model.predict(text=text) == text[::-1]
+
+    return predict
 
 
 def row(name: str, seconds: dict[str, float | None]) -> Row:

@@ -34,6 +34,12 @@ class Docker:
         """Run a command of its client; give what it printed."""
         return subprocess.run(self.argv(*arguments), check=True, capture_output=True, text=True).stdout
 
+    def remove(self, *names: str) -> None:
+        """Remove images, those that are there."""
+        for name in names:
+            if self.run("images", "--quiet", name):
+                self.run("rmi", "--force", name)
+
 
 @contextmanager
 def docker(folder: Path) -> Iterator[Docker | None]:
@@ -46,6 +52,7 @@ def docker(folder: Path) -> Iterator[Docker | None]:
     host = f"unix://{folder}/docker.sock"
     argv = [daemon, "--host", host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
     argv += ["--pidfile", f"{folder}/docker.pid", "--bridge", "none", "--iptables=false"]
+    argv += ["--ip-forward=false", "--ip-masq=false"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, env={**os.environ, "PATH": PATH}, stdout=log, stderr=log)
     try:

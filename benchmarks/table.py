@@ -22,6 +22,15 @@ class Row:
     better: Literal["less", "more"] = "less"
 
 
+def seconds_row(name: str, seconds: Mapping[str, float | None]) -> Row:
+    """Give a row of what ``timing.medians`` gave, in milliseconds where ours takes less than a second."""
+    ours = seconds["ours"]
+    assert ours is not None
+    factor, unit = (1, "s") if ours >= 1 else (1000, "ms")
+    shown = {peer: None if found is None else found * factor for peer, found in seconds.items()}
+    return Row(name, ours * factor, {peer: found for peer, found in shown.items() if peer != "ours"}, unit)
+
+
 def markdown(rows: Iterable[Row]) -> str:
     """Give rows as a table, a line for each peer, with how many times ours its figure is.
 

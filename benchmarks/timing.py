@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 Work = Callable[[], object]
 
@@ -33,6 +35,53 @@ def command(
             raise RuntimeError(f"{' '.join(argv)} ended with {ended.returncode}:\n{said}")
 
     return run
+
+
+class Watched:
+    """A command as work, which fails as ``command`` does, and the most memory that its process had."""
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> None:
+        self._argv = argv
+        self._env = None if env is None else dict(env)
+        self._cwd = cwd
+        self.peak = 0.0
+        """Megabytes, over all runs; those of programs that it starts do not count."""
+        self.said = ""
+        """What it printed last."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        with subprocess.Popen(
+            self._argv,
+            env=self._env,
+            cwd=self._cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            watcher = threading.Thread(target=self._watch, args=(Path(f"/proc/{process.pid}/status"),))
+            watcher.start()
+            self.said, warned = process.communicate()
+        watcher.join()
+        if process.returncode != 0:
+            said = (warned or self.said)[-2000:]
+            raise RuntimeError(f"{' '.join(self._argv)} ended with {process.returncode}:\n{said}")
+
+    def _watch(self, status: Path) -> None:
+        """Look at the high-water mark until the process has ended."""
+        while True:
+            try:
+                lines = status.read_text().splitlines()
+            except OSError:
+                return
+            marks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+            if not marks:
+                return
+            self.peak = max(self.peak, int(marks[0]) * 1024 / 1000**2)
+            time.sleep(0.02)
 
 
 def medians(
