@@ -61,14 +61,14 @@ class Shelf:
         digits = digest.removeprefix("sha256:")
         return self.folder / f"data/docker/registry/v2/blobs/sha256/{digits[:2]}/{digits}/data"
 
-    def put_manifest(self, value: dict[str, Any]) -> None:
+    def put_manifest(self, value: dict[str, Any], namespace: str = NAMESPACE) -> None:
         """Let the tag name another manifest, behind the registry's back."""
         body = json.dumps(value).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         self.file(digest).parent.mkdir(parents=True, exist_ok=True)
         self.file(digest).write_bytes(body)
         tag = self.realized["tag"].rpartition(":")[2]
-        repository = self.folder / f"data/docker/registry/v2/repositories/{NAMESPACE}/copier/_manifests"
+        repository = self.folder / f"data/docker/registry/v2/repositories/{namespace}/copier/_manifests"
         (repository / f"tags/{tag}/current/link").write_text(digest)
         link = repository / "revisions/sha256" / digest.removeprefix("sha256:") / "link"
         link.parent.mkdir(exist_ok=True)

@@ -150,7 +150,12 @@ def references_to(project: Project, name: str) -> list[RegistryReference]:
     None for a name that no registry takes, with capitals for one. Raises UsageError for a substituter that is
     no namespace of a registry.
     """
-    namespaces = [text.rstrip("/") for text in project.settings.substituters]
+    return references_at(project.settings.substituters, name)
+
+
+def references_at(namespaces: Sequence[str], name: str) -> list[RegistryReference]:
+    """Give where namespaces of registries would have an image; see ``references_to``."""
+    namespaces = [text.rstrip("/") for text in namespaces]
     for text in namespaces:
         _check_namespace(text)
     try:

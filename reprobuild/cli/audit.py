@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.output import document, print_error, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text
 from reprobuild.cli.ui import say
-from reprobuild.errors import CheckFailedError, UsageError
+from reprobuild.errors import CheckFailedError, OutsideError, UsageError
+from reprobuild.events import Note
 
 if TYPE_CHECKING:
     from reprobuild.build.project import Project
+    from reprobuild.publish.online import Compared
 
 
 @click.command("audit")
@@ -27,14 +29,23 @@ if TYPE_CHECKING:
     is_flag=True,
     help="The locks of all recipes, not of realized ones alone; and each layer's digest made again.",
 )
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Compare published images, too, with those that are here: image and inputs.",
+)
 @click.option("--repair", is_flag=True, help="Take what is damaged out of the way, so that it comes back.")
 @click.pass_obj
-def command(session: Session, names: tuple[str, ...], everything: bool, repair: bool) -> int:
+def command(session: Session, names: tuple[str, ...], everything: bool, online: bool, repair: bool) -> int:
     """Check the whole store (blobs, listings, checkouts, realisations, images, cached predictions), and
     the locks of the recipes named, or of those that were realized here. Exit code 4 if anything is found.
     """
     if everything and names:
         raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
+    if online and session.settings.offline:
+        raise UsageError("--online and --offline exclude each other", "leave one of them out")
+    failures: list[OutsideError] = []
+    published = 0
     with session.working() as project:
         findings = [
             *_store(project, repair=repair, deep=everything),
@@ -42,9 +53,15 @@ def command(session: Session, names: tuple[str, ...], everything: bool, repair: 
         ]
         predictions, checked = _predictions(project, repair=repair)
         findings += predictions
+        for one in _published(project, names) if online else ():
+            published += one.is_there
+            failures += [one.failure] if one.failure is not None else []
+            if (what := one.finding) is not None:
+                findings.append(_finding(what.kind, what.what, what.where, what.problem, what.hint))
     mended = sum(bool(finding["mended"]) for finding in findings)
     if session.json:
-        print_json(document(findings=findings, predictions=checked, mended=mended))
+        asked = {"published": published, "silent": [one.message for one in failures]} if online else {}
+        print_json(document(findings=findings, predictions=checked, mended=mended, **asked))
     else:
         for finding in findings:
             lines = [f"{finding['kind']} {finding['what']}: {finding['problem']}"]
@@ -55,8 +72,21 @@ def command(session: Session, names: tuple[str, ...], everything: bool, repair: 
             print_text("\n".join(lines))
         if not session.quiet:
             found = count_text(len(findings), "finding") if findings else "nothing amiss"
-            say(f"audit: {found}" + (f", {mended} mended" if mended else ""))
-    return CheckFailedError.exit_code if len(findings) > mended else 0
+            compared = f", {count_text(published, 'published image')} compared" if online else ""
+            say(f"audit: {found}" + (f", {mended} mended" if mended else "") + compared)
+    for failure in failures:
+        print_error(failure, as_json=False)
+    if len(findings) > mended:
+        return CheckFailedError.exit_code
+    return failures[0].exit_code if failures else 0
+
+
+def _published(project: Project, names: tuple[str, ...]) -> Iterator[Compared]:
+    from reprobuild.publish.online import compare_published
+
+    if not (project.settings.substituters or project.settings.publish_to):
+        project.tell(Note("no registry is named: only images that were pulled are asked for"))
+    return compare_published(project, names)
 
 
 def _finding(
