@@ -23,7 +23,7 @@ from reprobuild.errors import CheckFailedError, OutsideError
 from reprobuild.events import FetchFinished, FetchStarted, Tell
 from reprobuild.fetch.partial import Stopped
 from reprobuild.images.archive import ArchiveError
-from reprobuild.images.manifest import LARGEST, Descriptor, read_artifact, read_descriptor
+from reprobuild.images.manifest import LARGEST, Descriptor, layout_path, read_artifact, read_descriptor
 from reprobuild.images.tar_reader import index_tar
 from reprobuild.store.store import Store
 
@@ -69,7 +69,7 @@ class Layout:
 
     def read(self, one: Descriptor, limit: int) -> bytes:
         check_limit(one, limit, self.name)
-        body = self._read(blob_name(one.digest), limit)
+        body = self._read(layout_path(one.digest), limit)
         if Digest.of(body) != one.digest or len(body) != one.size:
             raise self._wrong(f"{one.digest} has other bytes than its name says")
         return body
@@ -109,7 +109,7 @@ class Layout:
         return sum(one.size for one in wanted)
 
     def _bring(self, one: Wanted, store: Store, stop: threading.Event) -> None:
-        with self._opened(blob_name(one.digest)) as (file, size):
+        with self._opened(layout_path(one.digest)) as (file, size):
             if size != one.size:
                 raise self._wrong(f"{one.digest} has {size:,} bytes where {one.size:,} are announced")
             checked = _Checked(file, one, self.name, stop)
@@ -158,11 +158,6 @@ def open_layout(path: Path) -> Layout | None:
             return _open_archive(path, file)
     except OSError as error:
         raise OutsideError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def blob_name(digest: Digest) -> str:
-    """Give where a layout has a blob."""
-    return f"blobs/sha256/{digest.hex}"
 
 
 def _open_folder(path: Path) -> Layout | None:

@@ -12,9 +12,9 @@ from reprobuild.derivation.image_reference import OCI_ARCHIVE, OCI_LAYOUT, Local
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.steps import Oci
 from reprobuild.derivation.world import MANIFEST
-from reprobuild.digest import Digest
 from reprobuild.fetch.download import Download
 from reprobuild.fetch.registry import access_to, endpoints
+from reprobuild.images.manifest import layout_path
 from reprobuild.settings import Settings
 
 
@@ -51,11 +51,6 @@ def downloads(step: Oci, pins: Sequence[Pin], settings: Settings) -> list[Downlo
         )
         for pin in pins
     ]
-
-
-def layout_path(digest: Digest) -> str:
-    """Give where an OCI layout has a blob (OCI image specification, image-layout.md)."""
-    return f"blobs/sha256/{digest.hex}"
 
 
 def file_address(reference: LocalReference, name: str) -> str:

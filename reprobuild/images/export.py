@@ -9,28 +9,25 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from reprobuild.canonical import canonical
-from reprobuild.digest import BUFFER_SIZE, Digest
-from reprobuild.errors import CheckFailedError, OutsideError, UsageError
-from reprobuild.images.image import MANIFEST_TYPE, Config, Image, LayerReference
-from reprobuild.images.tar import (
-    BLOCK,
-    END,
-    OpenBlob,
-    Sink,
-    layer_chunks,
-    layer_size,
-    member_header,
-    write_layer,
+from reprobuild.digest import Digest
+from reprobuild.errors import CheckFailedError, UsageError
+from reprobuild.images.file_archive import (
+    ArchivedFile,
+    archive,
+    archive_size,
+    export_files,
+    has_bytes,
+    known,
+    temporary,
+    write_synced,
 )
+from reprobuild.images.image import MANIFEST_TYPE, Config, Image, Json, LayerReference
+from reprobuild.images.manifest import layout_path
+from reprobuild.images.tar import OpenBlob, Sink, layer_chunks, layer_size, write_layer
 from reprobuild.tree import Layer
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -72,9 +69,9 @@ def archive_of(
     ``diff_id``. Raises UsageError for a tag that container engines do not take; the archive raises
     CheckFailedError where a layer in the store is not the image's.
     """
-    left_out = {_blob(diff_id) for diff_id in without}
+    left_out = {layout_path(diff_id) for diff_id in without}
     files = [file for file in _files(image, read_layer, open_blob, tag, docker) if file.name not in left_out]
-    return _archive_size(files), _archive(files)
+    return archive_size(files), archive(files)
 
 
 def export_archive(
@@ -93,20 +90,7 @@ def export_archive(
     ``replace``. Raises OutsideError where the path cannot be written to, CheckFailedError as
     ``write_archive``.
     """
-    files = _files(image, read_layer, open_blob, tag, docker)
-    if os.path.lexists(path):
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder, and an archive is one file", f"write to {path}/image.tar")
-        if path.is_file() and path.stat().st_size == _archive_size(files) and _has(path, _archive(files)):
-            return False
-        if not replace:
-            raise UsageError(
-                f"{path} is there already, with other content", "name another file, or remove it"
-            )
-    with _temporary(path) as temporary:
-        _write(temporary, _archive(files))
-        os.replace(temporary, path)
-    return True
+    return export_files(_files(image, read_layer, open_blob, tag, docker), path, replace=replace)
 
 
 def export_layout(
@@ -134,85 +118,88 @@ def export_layout(
             raise UsageError(
                 f"{path} is there already, with another image", "name another folder, or remove it"
             )
-    with _temporary(path) as temporary:
-        temporary.mkdir()
-        (temporary / "blobs" / "sha256").mkdir(parents=True)
+    with temporary(path) as draft:
+        draft.mkdir()
+        (draft / "blobs" / "sha256").mkdir(parents=True)
         for file in files:
-            _write(temporary / file.name, file.chunks())
+            write_synced(draft / file.name, file.chunks())
         if is_there:
             # A folder cannot be renamed over one that holds something.
-            with _temporary(path) as old:
+            with temporary(path) as old:
                 os.rename(path, old)
                 try:
-                    os.rename(temporary, path)
+                    os.rename(draft, path)
                 except BaseException:
                     os.rename(old, path)
                     raise
         else:
-            os.rename(temporary, path)
+            os.rename(draft, path)
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file of an export: its name, and its bytes when they are asked for."""
-
-    name: str
-    size: int
-    chunks: Callable[[], Iterable[bytes]]
-
-
-def _files(image: Image, read_layer: ReadLayer, open_blob: OpenBlob, tag: str, docker: bool) -> list[_File]:
+def _files(
+    image: Image, read_layer: ReadLayer, open_blob: OpenBlob, tag: str, docker: bool
+) -> list[ArchivedFile]:
     """Give the files of an export, in the order that they have in an archive."""
+    files = [layout_file(), known("index.json", _index(image, tag))]
+    if docker:
+        files.append(known("manifest.json", _docker_manifest(image, tag)))
+    files.append(known(layout_path(image.image_id), image.config))
+    files.append(known(layout_path(image.manifest_digest), image.manifest))
+    for layer in {layer.diff_id: layer for layer in image.layers}.values():
+        files.append(
+            ArchivedFile(
+                layout_path(layer.diff_id), layer.size, verified_chunks(layer, read_layer, open_blob)
+            )
+        )
+    return files
+
+
+def _index(image: Image, tag: str) -> bytes:
+    return index_of([image_entry(image.config, image.manifest, tag)])
+
+
+def layout_file() -> ArchivedFile:
+    """Give the file by which a layout is known."""
+    return known("oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
+
+
+def index_of(manifests: Sequence[Mapping[str, Json]]) -> bytes:
+    """Give a layout's index of manifests."""
+    return canonical({"manifests": list(manifests), "mediaType": INDEX_TYPE, "schemaVersion": 2})
+
+
+def image_entry(config: bytes, manifest: bytes, tag: str) -> dict[str, Json]:
+    """Give what a layout's index says of an image. Raises UsageError for a tag that no engine takes."""
+    _check_tag(tag)
+    system, architecture, *variant = Config.parse(config).platform.split("/")
+    platform = {"architecture": architecture, "os": system}
+    if variant:
+        platform["variant"] = variant[0]
+    return {
+        "annotations": {
+            "io.containerd.image.name": full_name(tag),
+            "org.opencontainers.image.ref.name": tag,
+        },
+        "digest": str(Digest.of(manifest)),
+        "mediaType": MANIFEST_TYPE,
+        "platform": platform,
+        "size": len(manifest),
+    }
+
+
+def _docker_manifest(image: Image, tag: str) -> bytes:
+    """Give what ``docker load`` reads (moby, image/tarexport/load.go)."""
+    layers = [layout_path(layer.diff_id) for layer in image.layers]
+    return canonical([{"Config": layout_path(image.image_id), "Layers": layers, "RepoTags": [tag]}])
+
+
+def _check_tag(tag: str) -> None:
     if not _TAG.fullmatch(tag):
         raise UsageError(
             f"container engines take no image of the name {tag!r}",
             "lower-case letters, digits, '.', '_' and '-' make a recipe's name",
         )
-    files = [
-        _known("oci-layout", canonical({"imageLayoutVersion": "1.0.0"})),
-        _known("index.json", _index(image, tag)),
-    ]
-    if docker:
-        files.append(_known("manifest.json", _docker_manifest(image, tag)))
-    files.append(_known(_blob(image.image_id), image.config))
-    files.append(_known(_blob(image.manifest_digest), image.manifest))
-    for layer in {layer.diff_id: layer for layer in image.layers}.values():
-        files.append(_File(_blob(layer.diff_id), layer.size, verified_chunks(layer, read_layer, open_blob)))
-    return files
-
-
-def _known(name: str, data: bytes) -> _File:
-    return _File(name, len(data), lambda: (data,))
-
-
-def _blob(digest: Digest) -> str:
-    return f"blobs/sha256/{digest.hex}"
-
-
-def _index(image: Image, tag: str) -> bytes:
-    config = Config.parse(image.config)
-    system, architecture, *variant = config.platform.split("/")
-    platform = {"architecture": architecture, "os": system}
-    if variant:
-        platform["variant"] = variant[0]
-    manifest = {
-        "annotations": {
-            "io.containerd.image.name": full_name(tag),
-            "org.opencontainers.image.ref.name": tag,
-        },
-        "digest": str(image.manifest_digest),
-        "mediaType": MANIFEST_TYPE,
-        "platform": platform,
-        "size": len(image.manifest),
-    }
-    return canonical({"manifests": [manifest], "mediaType": INDEX_TYPE, "schemaVersion": 2})
-
-
-def _docker_manifest(image: Image, tag: str) -> bytes:
-    """Give what ``docker load`` reads (moby, image/tarexport/load.go)."""
-    layers = [_blob(layer.diff_id) for layer in image.layers]
-    return canonical([{"Config": _blob(image.image_id), "Layers": layers, "RepoTags": [tag]}])
 
 
 def full_name(tag: str) -> str:
@@ -252,36 +239,7 @@ def _not_the_images(reference: LayerReference) -> CheckFailedError:
     )
 
 
-def _archive(files: Iterable[_File]) -> Iterator[bytes]:
-    for file, head in _with_headers(files):
-        yield head
-        if file is not None:
-            yield from file.chunks()
-            yield bytes(-file.size % BLOCK)
-    yield END
-
-
-def _archive_size(files: Iterable[_File]) -> int:
-    return len(END) + sum(
-        len(head) + (file.size + -file.size % BLOCK if file is not None else 0)
-        for file, head in _with_headers(files)
-    )
-
-
-def _with_headers(files: Iterable[_File]) -> Iterator[tuple[_File | None, bytes]]:
-    """Give files with their headers, and the headers of folders before what is in them."""
-    made = set()
-    for file in files:
-        folder = ""
-        for part in file.name.split("/")[:-1]:
-            folder += part + "/"
-            if folder not in made:
-                made.add(folder)
-                yield None, member_header(folder, 0, 0o755, "d")
-        yield file, member_header(file.name, file.size)
-
-
-def _is_layout_of(path: Path, files: Iterable[_File]) -> bool:
+def _is_layout_of(path: Path, files: Iterable[ArchivedFile]) -> bool:
     """Tell whether a folder holds exactly these files."""
     wanted = {file.name: file for file in files}
     found = {
@@ -290,38 +248,6 @@ def _is_layout_of(path: Path, files: Iterable[_File]) -> bool:
         if item.is_symlink() or not item.is_dir()
     }
     return set(found) == set(wanted) and all(
-        item.is_file() and item.stat().st_size == wanted[name].size and _has(item, wanted[name].chunks())
+        item.is_file() and item.stat().st_size == wanted[name].size and has_bytes(item, wanted[name].chunks())
         for name, item in found.items()
     )
-
-
-def _has(path: Path, chunks: Iterable[bytes]) -> bool:
-    """Tell whether a file has exactly these bytes."""
-    with open(path, "rb", buffering=BUFFER_SIZE) as file:
-        return all(file.read(len(chunk)) == chunk for chunk in chunks) and not file.read(1)
-
-
-def _write(path: Path, chunks: Iterable[bytes]) -> None:
-    file: BinaryIO
-    with open(path, "xb", buffering=BUFFER_SIZE) as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Give a name beside a path that nobody else uses; what has it is removed at the end."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
-    try:
-        yield temporary
-    except OSError as error:
-        raise OutsideError(
-            f"cannot write {path}: {error.strerror or error}", "name a folder that is there and writable"
-        ) from error
-    finally:
-        if temporary.is_dir() and not temporary.is_symlink():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)

@@ -115,6 +115,11 @@ def read_artifact(body: bytes, what: str) -> Artifact:
         raise CheckFailedError(f"{what}: its manifest makes no sense: {error!r}") from None
 
 
+def layout_path(digest: Digest) -> str:
+    """Give where an OCI layout has a blob (OCI image specification, image-layout.md)."""
+    return f"blobs/sha256/{digest.hex}"
+
+
 def read_manifest(body: bytes, media_type: str, what: str) -> Index | Manifest:
     """Read an index or a manifest; ``media_type``: what its server said; ``what``: what errors call it.
 

@@ -17,8 +17,8 @@ from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, RecipeError
 from reprobuild.fetch.download import Download, fetch_all
 from reprobuild.fetch.local import open_local
-from reprobuild.fetch.oci import file_address, is_layout, layout_path
-from reprobuild.images.manifest import CONFIGS, LARGEST, Descriptor, Index, read_manifest
+from reprobuild.fetch.oci import file_address, is_layout
+from reprobuild.images.manifest import CONFIGS, LARGEST, Descriptor, Index, layout_path, read_manifest
 from reprobuild.lock.base_image import MOST_NESTED, FoundImage, choose_platform, manifest_pin
 from reprobuild.lock.resolver import Context
 
