@@ -80,7 +80,7 @@ def bulk(folder: Path, pairs: Pairs) -> tuple[float, float]:
     from reprobuild.predict.cache import PredictionCache
     from reprobuild.predict.sealed import provenance
 
-    origin = provenance("cpu:x86_64", "sandbox", seconds=1.0, items=len(pairs))
+    origin = provenance("cpu:x86_64", "sandbox", seconds=1.0, items=len(pairs), run="0" * 12)
     with PredictionCache.open(folder) as cache:
 
         def write() -> None:

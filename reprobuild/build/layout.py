@@ -31,6 +31,7 @@ LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 NAME = "org.opencontainers.image.ref.name"
 """The annotation of a manifest in the index that says what it is called."""
+AGAIN = "have it exported and copied again"
 MOST_MANIFESTS = 1000
 MOST_MEMBERS = 100_000
 MOST_THREADS = 4
@@ -142,11 +143,11 @@ class Layout:
             raise OutsideError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def _wrong(self, what: str) -> CheckFailedError:
-        return CheckFailedError(f"{self.path}: {what}", "have it exported and copied again")
+        return CheckFailedError(f"{self.path}: {what}", AGAIN)
 
 
 def open_layout(path: Path) -> Layout | None:
-    """Open an OCI layout; None for a file or folder that is none.
+    """Open an OCI layout; None for what is none, or is not even a file or folder.
 
     Raises CheckFailedError for an archive that begins as one and cannot be read to its end, or that has a
     name twice, OutsideError for what cannot be read at all.
@@ -154,6 +155,8 @@ def open_layout(path: Path) -> Layout | None:
     try:
         if path.is_dir():
             return _open_folder(path)
+        if not path.is_file():
+            return None
         with open(path, "rb", buffering=0) as file:
             return _open_archive(path, file)
     except OSError as error:
@@ -188,7 +191,7 @@ def _open_archive(path: Path, file: BinaryIO) -> Layout | None:
     except ArchiveError as error:
         if not is_layout:
             return None
-        raise CheckFailedError(f"{path}: {error.message}", "have it exported and copied again") from None
+        raise CheckFailedError(f"{path}: {error.message}", AGAIN) from None
     return Layout(path, places) if is_layout else None
 
 
@@ -230,9 +233,9 @@ class _Checked:
 
     def _check_end(self) -> None:
         if self._position < self._size:
-            raise CheckFailedError(f"{self._name} is cut off", "have it exported and copied again")
+            raise CheckFailedError(f"{self._name} is cut off", AGAIN)
         if self._hasher.hexdigest() != self._digest.hex:
             raise CheckFailedError(
                 f"{self._name}: {self._digest} has other bytes than its name says",
-                "have it exported and copied again",
+                AGAIN,
             )

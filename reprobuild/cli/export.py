@@ -28,6 +28,11 @@ NEXT = {
     "--sources", metavar="DIR", help="Write every pinned file to this folder instead, named by its digest."
 )
 @click.option(
+    "--closure", metavar="FILE", help="Write image, lock and provenance as one file for reprobuild import."
+)
+@click.option("--with-sources", is_flag=True, help="With --closure: every pinned file too.")
+@click.option("--predictions", is_flag=True, help="With --closure: what the cache has of it too.")
+@click.option(
     "--format",
     "form",
     type=click.Choice(["oci", "oci-dir", "docker"]),
@@ -43,19 +48,35 @@ def command(
     name: str,
     path: str | None,
     sources: str | None,
+    closure: str | None,
+    with_sources: bool,
+    predictions: bool,
     form: str,
     sets: tuple[str, ...],
     trust: bool,
 ) -> int:
     """Write a recipe's image (built first if need be), or one of the store by its tag or image ID.
 
-    The same image gives the same bytes, whenever and wherever it is exported. With --sources, everything
-    that the recipe's lock pins instead: reprobuild import takes it into another store.
+    The same image gives the same bytes, whenever and wherever it is exported. With --closure, what publish
+    pushes, as one file; with --sources, everything that the recipe's lock pins: reprobuild import takes
+    either into another store, of a machine without network perhaps.
     """
-    if path is not None and sources is not None:
-        raise UsageError("--to is for an image, --sources for what it is made of", "give one, then the other")
-    if path is None and sources is None:
-        raise UsageError("one of --to and --sources is needed", f"reprobuild export {name} --to image.tar")
+    ways = {"--to": path, "--sources": sources, "--closure": closure}
+    given = [way for way, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", "give one, then the other")
+    if not given:
+        raise UsageError(
+            "one of --to, --sources and --closure is needed", f"reprobuild export {name} --to image.tar"
+        )
+    if (with_sources or predictions) and closure is None:
+        raise UsageError("--with-sources and --predictions are for --closure", "add --closure FILE")
+    if closure is not None:
+        from reprobuild.cli import closure as closures
+
+        return closures.export(
+            session, name, closure, sets, with_sources=with_sources, predictions=predictions, trust=trust
+        )
     if sources is not None:
         return _export_sources(session, name, Path(sources).absolute(), sets, trust=trust)
     assert path is not None

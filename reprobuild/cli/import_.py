@@ -1,4 +1,4 @@
-"""``reprobuild import``: take files into the store by digest."""
+"""``reprobuild import``: take closures, and files by digest, into the store."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ SHOWN_UNWANTED = 12
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.pass_obj
 def command(session: Session, paths: tuple[str, ...]) -> int:
-    """Take files, or all files of folders, into the store, where pins find them by their digests.
+    """Take closures (reprobuild export NAME --closure FILE) into the store: image, sources, predictions.
 
-    For what servers do not give any more: exports of the same recipe (reprobuild export NAME --sources
-    DIR), files of a colleague. What nothing pins is given back by gc after a day.
+    Other files, or all files of folders, are taken by their digests, where pins find them: exports of the
+    same recipe (reprobuild export NAME --sources DIR), files of a colleague, for what servers do not give any
+    more. What nothing pins is given back by gc after a day.
     """
     from reprobuild.build.sources import import_files
+    from reprobuild.cli.closure import describe, lines
+    from reprobuild.publish.closure import closure_of, import_closure
 
     if "" in paths:
         raise UsageError(
             "import '': a file or a folder is needed", "name what has the bytes; this folder is ."
         )
     with session.working() as project:
-        found = import_files(project, [Path(path) for path in paths])
+        closures = {path: closure for path in paths if (closure := closure_of(Path(path))) is not None}
+        taken = [import_closure(project, one) for one in closures.values()]
+        found = import_files(project, [Path(path) for path in paths if path not in closures])
     if session.json:
         files = [
             {
@@ -42,19 +47,23 @@ def command(session: Session, paths: tuple[str, ...]) -> int:
             }
             for one in found
         ]
-        print_json(document(files=files))
+        print_json(document(files=files, images=[describe(*one) for one in taken]))
         return 0
-    lines = []
+    for one_closure in taken:
+        print_text("\n".join(lines(*one_closure)))
+    if taken and not found:
+        return 0
+    told = []
     unwanted = 0
     for one in found:
         unwanted += not one.wanted_by
         if not one.wanted_by and unwanted > SHOWN_UNWANTED:
             continue
-        lines.append(f"{one.digest}  {size_text(one.size)}  {one.path}")
-        lines += [f"  wanted by {text}" for text in one.wanted_by] or ["  no pin of these recipes wants it"]
+        told.append(f"{one.digest}  {size_text(one.size)}  {one.path}")
+        told += [f"  wanted by {pin}" for pin in one.wanted_by] or ["  no pin of these recipes wants it"]
     if unwanted > SHOWN_UNWANTED:
-        lines.append(f"… and {count_text(unwanted - SHOWN_UNWANTED, 'file')} more that no pin wants")
+        told.append(f"… and {count_text(unwanted - SHOWN_UNWANTED, 'file')} more that no pin wants")
     known = sum(bool(one.wanted_by) for one in found)
-    lines.append(f"{count_text(len(found), 'file')} taken into the store, {known} of them pinned")
-    print_text(visible("\n".join(lines)))
+    told.append(f"{count_text(len(found), 'file')} taken into the store, {known} of them pinned")
+    print_text(visible("\n".join(told)))
     return 0

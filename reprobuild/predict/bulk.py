@@ -107,9 +107,13 @@ def write_many(
         raise
 
 
-def read_all(connection: sqlite3.Connection) -> Iterator[Row]:
-    """Give every row, in the order in which they lie in the file."""
-    cursor = connection.execute("SELECT rowid, key, tag, mode, filename, value FROM Cache ORDER BY rowid")
+def read_all(connection: sqlite3.Connection, tag: str | None = None) -> Iterator[Row]:
+    """Give every row, in the order in which they lie in the file; or those with a tag, in that of keys."""
+    statement = "SELECT rowid, key, tag, mode, filename, value FROM Cache"
+    if tag is None:
+        cursor = connection.execute(f"{statement} ORDER BY rowid")
+    else:
+        cursor = connection.execute(f"{statement} WHERE tag = ? ORDER BY key", (tag,))
     while rows := cursor.fetchmany(1024):
         yield from map(Row._make, rows)
 

@@ -126,10 +126,10 @@ class PredictionCache:
         with self._connected() as connection:
             bulk.write_many(connection, self.folder, sealed, tag=tag, replace=replace)
 
-    def rows(self) -> Iterator[bulk.Row]:
-        """Give every row as it is kept, unchecked."""
+    def rows(self, tag: str | None = None) -> Iterator[bulk.Row]:
+        """Give every row as it is kept, unchecked; or those of one predictor, in the order of their keys."""
         with self._connected() as connection:
-            yield from bulk.read_all(connection)
+            yield from bulk.read_all(connection, tag)
 
     def damage(self) -> list[str]:
         """Give what SQLite finds wrong with its file: nothing where it is sound."""

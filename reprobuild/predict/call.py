@@ -290,7 +290,12 @@ class Call:
         ran = run_batch(self.target, self.name, self.parameters, batch, self.limits, self._tell, accept)
         self.computed = batch.count
         self._provenance = provenance(
-            self.device_class, ran.engine, seconds=ran.seconds, items=batch.count, refused=ran.refused
+            self.device_class,
+            ran.engine,
+            seconds=ran.seconds,
+            items=batch.count,
+            run=self.target.run_id.short,
+            refused=ran.refused,
         )
         self._tell(ItemsProgressed(self.count, self.count, self.cached))
         return ends

@@ -16,6 +16,8 @@ from reprobuild.canonical import canonical
 
 DIGEST_SIZE = 32
 REFUSED = "refused"
+RUN = "run"
+IMPORTED = "imported"
 
 
 class Prediction(NamedTuple):
@@ -41,11 +43,14 @@ def unseal(key: bytes, kept: object) -> Prediction | None:
     return Prediction(kept[end + 1 :], kept[DIGEST_SIZE:end]) if end >= 0 else None
 
 
-def provenance(device_class: str, engine: str, *, seconds: float, items: int, refused: int = 0) -> bytes:
+def provenance(
+    device_class: str, engine: str, *, seconds: float, items: int, run: str, refused: int = 0
+) -> bytes:
     """Say where predictions came from: no part of their keys, but part of their digests.
 
-    ``seconds``: how long the command ran; ``items``: how many records it had; ``refused``: how many things it
-    asked the network for, did not get, and coped without.
+    ``seconds``: how long the command ran; ``items``: how many records it had; ``run``: the first digits of
+    the run ID, by which the predictions of an image are found; ``refused``: how many things it asked the
+    network for, did not get, and coped without.
     """
     facts: Mapping[str, Any] = {
         "cpu": instruction_set(),
@@ -53,10 +58,21 @@ def provenance(device_class: str, engine: str, *, seconds: float, items: int, re
         "device": device_class,
         "engine": engine,
         "items": items,
+        RUN: run,
         "seconds": round(seconds, 3),
         **({REFUSED: refused} if refused else {}),
     }
     return canonical(facts)
+
+
+def imported(kept: Mapping[str, Any], source: str, run: str) -> bytes:
+    """Say that a prediction was computed elsewhere, and not checked here.
+
+    ``kept``: what was said of it there; ``source``: where it came from.
+    """
+    coped = {REFUSED: kept[REFUSED]} if isinstance(kept.get(REFUSED), int) else {}
+    where = {"from": source, "provenance": dict(kept)}
+    return canonical({IMPORTED: where, "audited": False, RUN: run, **coped})
 
 
 def has_coped(provenance: bytes) -> bool:

@@ -54,14 +54,16 @@ class Received(Value):
     """Recipes of the project whose locks say that this is what their derivation comes to."""
     has_derivation: bool
     """Whether the derivation came too, and is the one of the input hash."""
+    predictions: tuple[Descriptor, ...]
+    """Those that were published with it; they are not taken."""
 
 
 def receive(
-    project: Project, carrier: Carrier, found: Announced, tag: str, *, how: str, sources: bool = False
+    project: Project, carrier: Carrier, found: Announced, tag: str, *, how: str, everything: bool = False
 ) -> Received:
     """Take an image into the store under a tag, where ``gc`` keeps it.
 
-    ``how``: ``pulled`` or ``imported``; ``sources``: whether pinned files that came with it are kept too.
+    ``how``: ``pulled`` or ``imported``; ``everything``: whether pinned files that came with it are kept too.
     Raises CheckFailedError for whatever contradicts itself or what was built here, RecipeError for predictors
     that make no sense, UsageError for another platform, UpstreamError.
     """
@@ -80,8 +82,8 @@ def receive(
         titles = _titles(published, companions)
         pulled = bring_layers(project.store, group, carrier, published, titles, project.tell)
         _check_stack(project.store, published, pulled)
-        wanted = companions.sources if sources else _answers(published, companions)
-        bring_sources(project, carrier, wanted, companions.bodies if sources else ())
+        wanted = companions.sources if everything else _answers(published, companions)
+        bring_sources(project, carrier, wanted, companions.bodies if everything else ())
         blobs = [one.digest for one in wanted if group.has(one.digest)]
         if companions.derivation is not None:
             blobs.append(group.add_bytes(companions.derivation))
@@ -107,6 +109,7 @@ def receive(
         found.digest,
         tuple(_confirming(project, found)),
         companions.derivation is not None,
+        companions.predictions,
     )
 
 

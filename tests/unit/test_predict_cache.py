@@ -52,7 +52,7 @@ def alter(cache: PredictionCache, statement: str, *values: Any) -> None:
 
 def test_what_coped_with_a_refusal_can_be_left_out(cache: PredictionCache) -> None:
     put(cache, 2)
-    coped = provenance("cpu:x86_64", "sandbox", seconds=1.0, items=2, refused=3)
+    coped = provenance("cpu:x86_64", "sandbox", seconds=1.0, items=2, run="0" * 12, refused=3)
     cache.put_many([(key(2), output(2)), (key(3), LARGE)], coped, tag="tutorial/default")
     keys = [key(number) for number in range(5)]
     found = cache.get_many(keys)
@@ -121,12 +121,12 @@ def test_what_is_there_stays_unless_replaced(cache: PredictionCache) -> None:
 
 
 def test_provenance_is_kept(cache: PredictionCache) -> None:
-    origin = provenance("cpu:x86_64", "sandbox", seconds=1.23456, items=7)
+    origin = provenance("cpu:x86_64", "sandbox", seconds=1.23456, items=7, run="0123456789ab")
     cache.put_many([(key(1), output(1))], origin, tag="t")
     found = cache.get(key(1))
     assert found is not None
     assert (found.output, found.provenance) == (output(1), origin)
-    assert b'"items":7,"seconds":1.235' in origin
+    assert b'"items":7,"run":"0123456789ab","seconds":1.235' in origin
     assert cache.get(key(2)) is None
 
 
