@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reprobuild.digest import Digest
+from reprobuild.images.tar import entry_header
+from reprobuild.tree import file
 from tests.projects import Project
 from tests.require import program
 from tests.servers import docker_registry, run
@@ -103,6 +107,15 @@ def copy(tag: str, to: str) -> None:
     """Give an image of a registry another tag."""
     skopeo = [str(program("skopeo")), "copy", "--insecure-policy", "--src-tls-verify=false"]
     run([*skopeo, "--dest-tls-verify=false", f"docker://{tag}", f"docker://{to}"])
+
+
+def bomb(size: int) -> bytes:
+    """Give a compressed layer that is well-formed, small, and a file of so many zeros."""
+    packer = zlib.compressobj(9, wbits=31)
+    head = entry_header(file("zeros", Digest.of(b""), size))
+    piece = bytes(2**20)
+    parts = [packer.compress(head), *(packer.compress(piece) for _ in range(size // len(piece)))]
+    return b"".join([*parts, packer.compress(bytes(1024)), packer.flush()])
 
 
 @contextmanager

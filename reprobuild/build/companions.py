@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from reprobuild.build.published import Announced
 from reprobuild.derivation.lockfile import LockError, Output, read_lock
+from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError
 from reprobuild.images.artifact import (
-    BODIES_TYPE,
     DERIVATION_TYPE,
     LOCK_TYPE,
     PREDICTIONS_TYPE,
-    SOURCE_TYPE,
+    PROVENANCE_TYPE,
+    SBOM_TYPE,
     SOURCES_TYPE,
 )
-from reprobuild.images.manifest import Descriptor, read_artifact
+from reprobuild.images.manifest import Artifact, Descriptor, read_artifact
 from reprobuild.value import Value
 
 if TYPE_CHECKING:
@@ -30,24 +31,38 @@ LARGEST_TEXT = 256 * 1024 * 1024
 MOST_ARTIFACTS = 100
 
 
+class Companion(Value):
+    """An artifact that refers to an image."""
+
+    body: bytes
+    """Of its manifest."""
+    artifact: Artifact
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of its manifest."""
+        return Digest.of(self.body)
+
+
 class Companions(Value):
     """What there is beside an image."""
 
-    derivation: bytes | None
+    artifacts: tuple[Companion, ...] = ()
+    derivation: bytes | None = None
     """The canonical derivation: its digest is the input hash that the manifest names."""
-    output: Output | None
+    output: Output | None = None
     """What the lock that was published says that this image comes of."""
-    sources: tuple[Descriptor, ...]
-    """Pinned files."""
-    bodies: tuple[Descriptor, ...]
-    """Archives of the files of pinned trees."""
-    predictions: tuple[Descriptor, ...]
+
+    def contents(self, *media_types: str) -> tuple[Descriptor, ...]:
+        """Give the blobs of some types, or all."""
+        found = [blob for one in self.artifacts for blob in one.artifact.blobs]
+        return tuple(one for one in found if not media_types or one.media_type in media_types)
 
 
 def read_companions(carrier: Carrier, found: Announced) -> Companions:
     """Read what refers to an image. Raises CheckFailedError for what makes no sense, UpstreamError."""
-    listed = [one for one in carrier.referrers(found.digest) if one.artifact_type in _TYPES]
-    contents: list[Descriptor] = []
+    listed = [one for one in carrier.referrers(found.digest) if one.artifact_type in TYPES]
+    companions = []
     for one in listed[:MOST_ARTIFACTS]:
         there = carrier.manifest(str(one.digest))
         if there is None:
@@ -55,20 +70,15 @@ def read_companions(carrier: Carrier, found: Announced) -> Companions:
         artifact = read_artifact(there.body, found.where)
         if artifact.subject != found.digest:
             raise CheckFailedError(f"{found.where}: what is said to refer to it refers to something else")
-        contents += artifact.blobs
-    derivation = next(
-        (one for one in contents if (one.media_type, one.digest) == (DERIVATION_TYPE, found.input_hash)), None
-    )
-    return Companions(
-        None if derivation is None else carrier.read(derivation, LARGEST_TEXT),
-        _output(carrier, found, (one for one in contents if one.media_type == LOCK_TYPE)),
-        tuple(one for one in contents if one.media_type == SOURCE_TYPE),
-        tuple(one for one in contents if one.media_type == BODIES_TYPE),
-        tuple(one for one in contents if one.media_type == PREDICTIONS_TYPE),
-    )
+        companions.append(Companion(there.body, artifact))
+    known = Companions(tuple(companions))
+    derivations = [one for one in known.contents(DERIVATION_TYPE) if one.digest == found.input_hash]
+    derivation = carrier.read(derivations[0], LARGEST_TEXT) if derivations else None
+    return Companions(tuple(companions), derivation, _output(carrier, found, known.contents(LOCK_TYPE)))
 
 
-_TYPES = frozenset({LOCK_TYPE, SOURCES_TYPE, PREDICTIONS_TYPE})
+TYPES = frozenset({DERIVATION_TYPE, LOCK_TYPE, PREDICTIONS_TYPE, PROVENANCE_TYPE, SBOM_TYPE, SOURCES_TYPE})
+"""Types of artifacts that are looked at."""
 
 
 def _output(carrier: Carrier, found: Announced, locks: Iterable[Descriptor]) -> Output | None:

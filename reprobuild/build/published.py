@@ -31,9 +31,14 @@ class Announced(Value):
 
     where: str
     """What people call the image: ``docker.io/user/tutorial:1.0-0123456789ab``."""
-    digest: Digest
-    """Of the manifest."""
+    body: bytes
     manifest: Manifest
+    """What the body says."""
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the manifest."""
+        return Digest.of(self.body)
 
     @property
     def image_id(self) -> Digest:
@@ -92,7 +97,7 @@ def announced(carrier: Carrier, asked: str, where: str, *, attempts: int = 5) ->
     manifest = read_manifest(found.body, found.media_type, where)
     if not isinstance(manifest, Manifest):
         raise CheckFailedError(f"{where} is a list of images, and reprobuild publishes single ones", NOT_OURS)
-    return Announced(where, found.digest, manifest)
+    return Announced(where, found.body, manifest)
 
 
 def read_published(carrier: Carrier, found: Announced) -> Published:

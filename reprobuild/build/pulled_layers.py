@@ -24,7 +24,7 @@ from reprobuild.value import Value
 if TYPE_CHECKING:
     from reprobuild.store.transaction import Transaction
 
-AGAIN = "take the image from another registry, or build it from its recipe"
+AGAIN = "take the image from elsewhere, or build it from its recipe"
 
 
 class KnownLayer(Value):

@@ -6,29 +6,28 @@ with it. Knows nothing of registries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from reprobuild.build.carrier import Wanted
+from reprobuild.build.companions import read_companions
 from reprobuild.build.derive import NAMESPACE, derive_recipe
 from reprobuild.build.find import find_image, is_reference
-from reprobuild.build.image import Realised
+from reprobuild.build.image import Realised, pulled_key
 from reprobuild.build.layout import AGAIN, NAME, Layout, open_layout
 from reprobuild.build.project import Project
-from reprobuild.build.published import Announced, announced, check_tag, tag_of
+from reprobuild.build.published import Announced, announced, check_tag, read_published, tag_of
 from reprobuild.build.realize import realize
 from reprobuild.derivation.image_reference import read_reference
 from reprobuild.derivation.predictors import Json
 from reprobuild.digest import BUFFER_SIZE, Digest
-from reprobuild.errors import CheckFailedError, OutsideError, RecipeError, UsageError
+from reprobuild.errors import CheckFailedError, MissingBlobError, OutsideError, RecipeError, UsageError
 from reprobuild.events import Note
 from reprobuild.images.artifact import (
-    DERIVATION_TYPE,
     EMPTY,
     LAYER_GZIP_TYPE,
-    LOCK_TYPE,
     PREDICTIONS_TYPE,
     PROVENANCE_TYPE,
     TITLE,
@@ -38,13 +37,15 @@ from reprobuild.images.artifact import (
 from reprobuild.images.export import image_entry, index_of, layout_file
 from reprobuild.images.file_archive import ArchivedFile, export_files, known
 from reprobuild.images.image import INPUT_HASH_ANNOTATION, manifest_annotations
-from reprobuild.images.manifest import Descriptor, layout_path
+from reprobuild.images.manifest import Descriptor, layout_path, read_artifact, read_manifest
+from reprobuild.images.manifest import Manifest as ImageManifest
 from reprobuild.publish.bundle import About, Bundle, Manifest, bundled, references
-from reprobuild.publish.content import held
+from reprobuild.publish.content import held, stored
 from reprobuild.publish.packing import Packing
 from reprobuild.publish.receive import Received, receive
 from reprobuild.registry.blob import BlobSource
 from reprobuild.settings import ENGINES
+from reprobuild.store.store import Store
 from reprobuild.value import Value
 
 PREDICTIONS = "predictions.jsonl.gz"
@@ -76,10 +77,10 @@ def export_closure(
 ) -> Exported:
     """Write a recipe's image (built first if need be) with all that goes with it to one file.
 
-    ``name``: a recipe's, or the tag of an image that was pulled or imported, which goes out with its
-    derivation alone; ``with_sources``: with every pinned file; ``predictions``: with what the cache has of
-    it. Raises what ``realize`` and ``fetch`` raise, as ``export_files``, and CheckFailedError for what is
-    damaged in the store.
+    ``name``: a recipe's, or the tag of an image that was pulled or imported, which goes out with what came
+    with it; ``with_sources``: with every pinned file; ``predictions``: with what the cache has of it. Raises
+    what ``realize`` and ``fetch`` raise, as ``export_files``, and CheckFailedError for what is damaged in the
+    store.
     """
     if not path.parent.is_dir():
         raise OutsideError(f"{path.parent} is no folder", f"mkdir -p {path.parent}")
@@ -128,21 +129,47 @@ def _write(bundle: Bundle, config: bytes, path: Path) -> bool:
 
 @contextmanager
 def _bundle_of_image(project: Project, image: Realised) -> Iterator[Bundle]:
-    """Give an image of which there is no recipe here, with its derivation if that came with it."""
+    """Give an image of which there is no recipe here: as it was published, as far as that is here.
+
+    Where its layers were compressed otherwise, its manifest is another one, and nothing else refers to that.
+    """
     store = project.store
-    config = store.blobs.read(image.image_id)
+    config = held(store.blobs.read(image.image_id), "image config")
+    record = store.realisations.get(pulled_key(image.image_id, image.input_hash)) or {}
     with Packing(store, project.tell) as packing:
         layers = packing.pack(references(image))
         described = [Descriptor(LAYER_GZIP_TYPE, blob.digest, blob.size) for blob in layers]
-        said = manifest_annotations(name=image.recipe, version=image.version, input_hash=image.input_hash)
-        body = image_manifest(config, described, said)
-        manifest = Manifest(body, (held(config, "image config"), *layers))
-        bundle = Bundle(image.tag, manifest, ())
-        if store.blobs.has(image.derivation):
-            derivation = held(store.blobs.read(image.derivation), "derivation")
-            artifact = _artifact(bundle, image, LOCK_TYPE, derivation, DERIVATION_TYPE, "derivation.json")
-            bundle = Bundle(image.tag, manifest, (artifact,))
-        yield bundle
+        body = _manifest_of(store, record)
+        if body is not None and _layers_of(body) == [blob.digest for blob in layers]:
+            artifacts = tuple(_artifacts_of(store, record))
+        else:
+            said = manifest_annotations(name=image.recipe, version=image.version, input_hash=image.input_hash)
+            body, artifacts = image_manifest(store.blobs.read(image.image_id), described, said), ()
+        yield Bundle(image.tag, Manifest(body, (config, *layers)), artifacts)
+
+
+def _manifest_of(store: Store, record: Mapping[str, Json]) -> bytes | None:
+    """Give the manifest with which an image came, if that is here."""
+    try:
+        return store.blobs.read(Digest.parse(record["manifest"]))
+    except (KeyError, ValueError, MissingBlobError):
+        return None
+
+
+def _layers_of(body: bytes) -> list[Digest]:
+    manifest = read_manifest(body, "", "the manifest")
+    return [one.digest for one in manifest.layers] if isinstance(manifest, ImageManifest) else []
+
+
+def _artifacts_of(store: Store, record: Mapping[str, Json]) -> Iterator[Manifest]:
+    """Give what came with an image and refers to it, if all of that is here."""
+    for text in record.get("artifacts", ()):
+        body = store.blobs.read(Digest.parse(text))
+        artifact = read_artifact(body, text)
+        if all(store.blobs.has(one.digest) for one in artifact.blobs):
+            named = [(one, one.annotations.get(TITLE, one.digest.short)) for one in artifact.blobs]
+            blobs = [stored(store, one.digest, one.size, title) for one, title in named]
+            yield Manifest(body, (held(EMPTY, "empty config"), *blobs), artifact.artifact_type)
 
 
 @contextmanager
@@ -159,19 +186,17 @@ def _with_predictions(project: Project, image: Realised, bundle: Bundle) -> Iter
             for piece in compressed(lines_of(cache, image), pool):
                 file.write(piece)
         blob = _source(path)
-        artifact = _artifact(bundle, image, PREDICTIONS_TYPE, blob, PREDICTIONS_TYPE, PREDICTIONS)
-        yield Bundle(bundle.tag, bundle.manifest, (*bundle.referrers, artifact))
+        others = (one for one in bundle.referrers if one.artifact_type != PREDICTIONS_TYPE)
+        yield Bundle(bundle.tag, bundle.manifest, (*others, _artifact(bundle, image, blob)))
 
 
-def _artifact(
-    bundle: Bundle, image: Realised, artifact_type: str, blob: BlobSource, media_type: str, title: str
-) -> Manifest:
-    """Give an artifact with one blob that refers to the image of a bundle."""
+def _artifact(bundle: Bundle, image: Realised, blob: BlobSource) -> Manifest:
+    """Give the artifact of predictions."""
     subject = Descriptor(bundle.manifest.media_type, bundle.manifest.digest, len(bundle.manifest.body))
-    content = Descriptor(media_type, blob.digest, blob.size, annotations={TITLE: title})
+    content = Descriptor(PREDICTIONS_TYPE, blob.digest, blob.size, annotations={TITLE: PREDICTIONS})
     said = {INPUT_HASH_ANNOTATION: str(image.input_hash)}
-    body = artifact_manifest(artifact_type, subject, [content], said)
-    return Manifest(body, (held(EMPTY, "empty config"), blob), artifact_type)
+    body = artifact_manifest(PREDICTIONS_TYPE, subject, [content], said)
+    return Manifest(body, (held(EMPTY, "empty config"), blob), PREDICTIONS_TYPE)
 
 
 def _source(path: Path) -> BlobSource:
@@ -234,10 +259,11 @@ def closure_of(path: Path) -> Closure | None:
 def import_closure(project: Project, closure: Closure) -> tuple[Received, int]:
     """Take a closure into the store: the image, its sources, and predictions; give how many of these are new.
 
-    Raises as ``receive``.
+    All of it is in order before anything counts. Raises as ``receive``.
     """
+    predictions = _bring_predictions(project, closure)
     received = receive(project, closure.layout, closure.image, closure.tag, how="imported", everything=True)
-    return received, _import_predictions(project, closure.layout, received)
+    return received, _keep_predictions(project, received, predictions)
 
 
 def _images(layout: Layout) -> Iterator[tuple[Announced, str]]:
@@ -253,19 +279,29 @@ def _images(layout: Layout) -> Iterator[tuple[Announced, str]]:
             yield found, one.annotations.get(NAME, "")
 
 
-def _import_predictions(project: Project, layout: Layout, received: Received) -> int:
+def _bring_predictions(project: Project, closure: Closure) -> tuple[Descriptor, ...]:
+    """Bring the predictions of a closure into the store as they are, and look through them."""
+    from reprobuild.build.compression import unpacked
+    from reprobuild.publish.predictions import check_lines
+
+    layout, store = closure.layout, project.store
+    found = read_companions(layout, closure.image).contents(PREDICTIONS_TYPE)
+    if found:
+        predictors = read_published(layout, closure.image).predictors
+        layout.bring([Wanted("predictions", one.digest, one.size) for one in found], store, project.tell)
+        for one in found:
+            with store.blobs.open(one.digest) as file:
+                check_lines(unpacked(file, one.size), predictors, layout.name)
+    return found
+
+
+def _keep_predictions(project: Project, received: Received, found: Sequence[Descriptor]) -> int:
     from reprobuild.build.compression import unpacked
     from reprobuild.predict.cache import PredictionCache
-    from reprobuild.publish.predictions import check_lines, keep_lines
+    from reprobuild.publish.predictions import keep_lines
 
-    store, image = project.store, received.realised
-    wanted = [Wanted("predictions", one.digest, one.size) for one in received.predictions]
-    layout.bring(wanted, store, project.tell)
     new = 0
-    for one in wanted:
-        # Twice: nothing of a file is kept before all of it is known to be in order.
-        with store.blobs.open(one.digest) as file:
-            check_lines(unpacked(file, one.size), image)
-        with store.blobs.open(one.digest) as file, PredictionCache.open(store.root) as cache:
-            new += keep_lines(unpacked(file, one.size), cache, image, received.manifest)
+    for one in found:
+        with project.store.blobs.open(one.digest) as file, PredictionCache.open(project.store.root) as cache:
+            new += keep_lines(unpacked(file, one.size), cache, received.realised, received.manifest)
     return new

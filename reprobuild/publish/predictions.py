@@ -54,12 +54,12 @@ def lines_of(cache: PredictionCache, image: Realised) -> Iterator[bytes]:
                 yield canonical(line) + b"\n"
 
 
-def check_lines(stream: Stream, image: Realised) -> int:
-    """See that a stream has predictions of an image, as ``lines_of`` wrote them; give how many.
+def check_lines(stream: Stream, predictors: Mapping[str, Predictor], where: str) -> int:
+    """See that a stream has predictions of some predictors, as ``lines_of`` wrote them; give how many.
 
-    Raises CheckFailedError, naming the line, for what is none.
+    ``where``: what errors call it. Raises CheckFailedError, naming the line, for what is none.
     """
-    return sum(1 for _ in _predictions(stream, image))
+    return sum(1 for _ in _predictions(stream, predictors, where))
 
 
 def keep_lines(stream: Stream, cache: PredictionCache, image: Realised, source: Digest) -> int:
@@ -68,7 +68,7 @@ def keep_lines(stream: Stream, cache: PredictionCache, image: Realised, source: 
     ``source``: the manifest that they came with. Raises as ``check_lines``.
     """
     before = cache.stats().predictions
-    predictions = _predictions(stream, image)
+    predictions = _predictions(stream, image.predictors, image.tag)
     while batch := list(itertools.islice(predictions, BATCH)):
         alike: dict[tuple[str, bytes], list[tuple[bytes, bytes]]] = {}
         for name, key, output, said in batch:
@@ -78,16 +78,16 @@ def keep_lines(stream: Stream, cache: PredictionCache, image: Realised, source: 
     return cache.stats().predictions - before
 
 
-def _predictions(stream: Stream, image: Realised) -> Iterator[tuple[str, bytes, bytes, dict[str, Any]]]:
+def _predictions(
+    stream: Stream, predictors: Mapping[str, Predictor], where: str
+) -> Iterator[tuple[str, bytes, bytes, dict[str, Any]]]:
     """Read predictions: predictor, key, output as it is kept, and what was said of it."""
-    fields = {name: Fields(one.outputs) for name, one in image.predictors.items()}
+    fields = {name: Fields(one.outputs) for name, one in predictors.items()}
     for number, line in enumerate(_lines(stream), start=1):
         try:
-            yield _parse(line, image.predictors, fields)
+            yield _parse(line, predictors, fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckFailedError(
-                f"{image.tag}: line {number} of its predictions is none: {error}"
-            ) from None
+            raise CheckFailedError(f"{where}: line {number} of its predictions is none: {error}") from None
 
 
 def _parse(

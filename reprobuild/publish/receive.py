@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from reprobuild.build import recipes
 from reprobuild.build.carrier import Wanted
-from reprobuild.build.companions import Companions, read_companions
+from reprobuild.build.companions import LARGEST_TEXT, Companions, read_companions
 from reprobuild.build.derive import lock_of
 from reprobuild.build.image import (
     NAME_FIELDS,
@@ -34,6 +34,15 @@ from reprobuild.derivation.recipe import is_version
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, UpstreamError, UsageError
 from reprobuild.events import Warned
+from reprobuild.images.artifact import (
+    BODIES_TYPE,
+    DERIVATION_TYPE,
+    LOCK_TYPE,
+    PREDICTIONS_TYPE,
+    PROVENANCE_TYPE,
+    SBOM_TYPE,
+    SOURCE_TYPE,
+)
 from reprobuild.images.manifest import Descriptor
 from reprobuild.images.tar_reader import read_tar
 from reprobuild.publish.sources import PIN
@@ -54,8 +63,6 @@ class Received(Value):
     """Recipes of the project whose locks say that this is what their derivation comes to."""
     has_derivation: bool
     """Whether the derivation came too, and is the one of the input hash."""
-    predictions: tuple[Descriptor, ...]
-    """Those that were published with it; they are not taken."""
 
 
 def receive(
@@ -82,11 +89,11 @@ def receive(
         titles = _titles(published, companions)
         pulled = bring_layers(project.store, group, carrier, published, titles, project.tell)
         _check_stack(project.store, published, pulled)
-        wanted = companions.sources if everything else _answers(published, companions)
-        bring_sources(project, carrier, wanted, companions.bodies if everything else ())
+        wanted = companions.contents() if everything else _small(companions)
+        wanted = (*wanted, *_answers(published, companions))
+        _bring(project, carrier, [one for one in wanted if one.media_type != PREDICTIONS_TYPE])
         blobs = [one.digest for one in wanted if group.has(one.digest)]
-        if companions.derivation is not None:
-            blobs.append(group.add_bytes(companions.derivation))
+        blobs += [group.add_bytes(body) for body in (found.body, *(one.body for one in companions.artifacts))]
         record = image_record(
             name,
             found.input_hash,
@@ -100,6 +107,10 @@ def receive(
             engine=how,
             isolation=f"{how} from {found.where}@{found.digest}",
         )
+        record |= {
+            "manifest": str(found.digest),
+            "artifacts": [str(one.digest) for one in companions.artifacts],
+        }
         group.record(key, _with_names(project.store, key, record, name))
     project.store.roots.set(tag, [key], how)
     _warn_of_answers(project, published)
@@ -109,21 +120,25 @@ def receive(
         found.digest,
         tuple(_confirming(project, found)),
         companions.derivation is not None,
-        companions.predictions,
     )
 
 
-def bring_sources(
-    project: Project, carrier: Carrier, files: Sequence[Descriptor], bodies: Sequence[Descriptor]
-) -> None:
-    """Bring pinned files into the store, and the files of pinned trees; what is there is not asked for."""
-    has = project.store.blobs.has
-    wanted = [Wanted(_title(one), one.digest, one.size) for one in files if not has(one.digest)]
-    wanted += [
-        Wanted(_title(one), one.digest, one.size, partial(_take_bodies, project.store)) for one in bodies
-    ]
+def _bring(project: Project, carrier: Carrier, blobs: Sequence[Descriptor]) -> None:
+    """Bring what goes with an image into the store; what is there is not asked for."""
+    wanted = {}
+    for one in blobs:
+        if not project.store.blobs.has(one.digest):
+            # An archive is read for the files in it, and is no more needed than a compressed layer.
+            take = partial(_take_bodies, project.store) if one.media_type == BODIES_TYPE else None
+            wanted[one.digest] = Wanted(_title(one), one.digest, one.size, take)
     if wanted:
-        carrier.bring(wanted, project.store, project.tell)
+        carrier.bring(list(wanted.values()), project.store, project.tell)
+
+
+def _small(companions: Companions) -> tuple[Descriptor, ...]:
+    """Give what goes with every image: its lock, where it comes from, what is in it."""
+    found = companions.contents(LOCK_TYPE, DERIVATION_TYPE, PROVENANCE_TYPE, SBOM_TYPE)
+    return tuple(one for one in found if one.size <= LARGEST_TEXT)
 
 
 def _take_bodies(store: Store, file: BinaryIO) -> None:
@@ -158,7 +173,7 @@ def _companions(project: Project, carrier: Carrier, found: Announced) -> Compani
         project.tell(
             Warned(f"what was published beside {found.where} cannot be had: {error.message}", error.hint)
         )
-        return Companions(None, None, (), (), ())
+        return Companions()
 
 
 def _titles(published: Published, companions: Companions) -> list[str]:
@@ -209,7 +224,7 @@ def _exchanges(predictor: Predictor) -> set[Digest]:
 def _answers(published: Published, companions: Companions) -> tuple[Descriptor, ...]:
     """Give those of the sources that recorded predictors are answered with."""
     needed = set[Digest]().union(*map(_exchanges, published.predictors.values()))
-    return tuple(one for one in companions.sources if one.digest in needed)
+    return tuple(one for one in companions.contents(SOURCE_TYPE) if one.digest in needed)
 
 
 def _warn_of_answers(project: Project, published: Published) -> None:
