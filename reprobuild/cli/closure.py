@@ -38,7 +38,7 @@ def export(
     trust: bool,
 ) -> int:
     """Write a closure; give the exit code."""
-    from reprobuild.cli.publish import about
+    from reprobuild.publish.about import about
     from reprobuild.publish.closure import export_closure
 
     to = Path(path).absolute()

@@ -39,7 +39,8 @@ from reprobuild.images.file_archive import ArchivedFile, export_files, known
 from reprobuild.images.image import INPUT_HASH_ANNOTATION, manifest_annotations
 from reprobuild.images.manifest import Descriptor, layout_path, read_artifact, read_manifest
 from reprobuild.images.manifest import Manifest as ImageManifest
-from reprobuild.publish.bundle import About, Bundle, Manifest, bundled, references
+from reprobuild.publish.about import About
+from reprobuild.publish.bundle import Bundle, Manifest, bundled, references
 from reprobuild.publish.content import held, stored
 from reprobuild.publish.packing import Packing
 from reprobuild.publish.receive import Received, receive
