@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 from reprobuild.digest import Digest
-from reprobuild.engine.docker import trees
+from reprobuild.engine.docker import differences, trees
 from reprobuild.engine.docker.daemon import connect
 from reprobuild.engine.docker.engine import DockerEngine
+from reprobuild.engine.docker.run import Run
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import CheckFailedError, EngineError, MissingBlobError
 from reprobuild.store.store import Store
 from reprobuild.tree import Layer, directory, file
 from tests.daemons import Docker
 from tests.roots import busybox_root
-from tests.sandboxes import PROJECT, layers_of
+from tests.sandboxes import PROJECT, Recorded, layers_of
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +196,47 @@ def test_start_up_loads_no_sdk() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT, check=True
     )
     assert done.stdout == "False\n"
+
+
+COMPLETE = {
+    "nothing": ("true", True),
+    "a file": ("echo x > /var/x", True),
+    "a changed file": ("echo x >> /etc/passwd", True),
+    "removals": ("rm -r /usr /etc/passwd", True),
+    "links": ("ln -s /nowhere /var/l; rm /bin/cat; ln -s sh /bin/cat", True),
+    "second names": ("echo x > /var/a; ln /var/a /var/b", True),
+    "a folder in place of a link": ("rm /bin/cat; mkdir /bin/cat; echo x > /bin/cat/x", True),
+    "old size and old time": (
+        "sed s/guest/gwest/ /etc/passwd > /x; cat /x > /etc/passwd; rm /x; touch -d @315619200 /etc/passwd",
+        False,
+    ),
+    "a fixed file": ("echo x > /etc/hosts", False),
+    "a name that is no UTF-8": ("touch \"/var/$(printf 'a\\377')\"", False),
+}
+
+
+@pytest.mark.parametrize(("text", "is_complete"), COMPLETE.values(), ids=COMPLETE)
+def test_a_daemon_is_asked_for_everything_only_where_it_must_be(
+    docker: Docker,
+    store: Store,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    is_complete: bool,
+) -> None:
+    asked: list[str] = []
+    export = Run._export
+
+    def counting(self: Run) -> Any:
+        asked.append(self.name)
+        return export(self)
+
+    monkeypatch.setattr(Run, "_export", counting)
+    monkeypatch.setattr(differences, "REQUEST", 1)  # as if the tree were large
+    monkeypatch.setattr(differences, "GLANCE", 1)
+    engine = engine_of(docker, store)
+    with engine.ground(layers_of([root], store)) as ground:
+        if not engine.daemon.has_native_differences:
+            pytest.skip("the daemon has no overlay that tells what was written")
+        engine.run(ground, Command(("/bin/sh", "-c", text)), capture=Recorded())
+    assert asked == [] if is_complete else len(asked) == 1

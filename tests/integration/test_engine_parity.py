@@ -8,6 +8,7 @@ import pytest
 
 from reprobuild.digest import Digest
 from reprobuild.engine import world
+from reprobuild.engine.docker import differences
 from reprobuild.engine.protocol import Command
 from reprobuild.errors import BuildFailedError
 from reprobuild.images.changes import Changed
@@ -120,6 +121,22 @@ def test_the_tree_is_the_same(
     expected = in_sandbox.shell(text, capture=True)
     found = in_daemon.shell(text, capture=True)
     assert found.result.exit_code == expected.result.exit_code
+    assert left(found.capture, trees, store) == left(expected.capture, trees, store)
+
+
+@pytest.mark.parametrize("text", LEAVES.values(), ids=LEAVES)
+def test_the_tree_is_the_same_where_a_daemon_names_the_changes(
+    in_sandbox: Sandboxes,
+    docker_sandboxes: Sandboxes,
+    trees: Tree,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+) -> None:
+    monkeypatch.setattr(differences, "REQUEST", 1)  # as if the tree were large
+    monkeypatch.setattr(differences, "GLANCE", 1)
+    expected = in_sandbox.shell(text, capture=True)
+    found = docker_sandboxes.shell(text, capture=True)
     assert left(found.capture, trees, store) == left(expected.capture, trees, store)
 
 

@@ -55,7 +55,7 @@ def capture_changes(stream: Stream, before: Before, capture: Capture, open_again
     Everything belongs to 0:0, as it does inside. Raises BuildFailedError for what is deeper, longer or
     larger than ``folders`` allows, ArchiveError for a stream that is none.
     """
-    comparison = _Comparison(before, capture)
+    comparison = Comparison(before, capture)
     for member, body in read_tar(stream, is_layer=True, any_bytes=True):
         check_bounds(member.path, member.size)
         if member.path and not before.is_hidden(member.path):
@@ -64,7 +64,9 @@ def capture_changes(stream: Stream, before: Before, capture: Capture, open_again
     comparison.tell_gone()
 
 
-class _Comparison:
+class Comparison:
+    """Compares what is there now with what was, and tells what differs."""
+
     def __init__(self, before: Before, capture: Capture) -> None:
         self.before = before
         self.add = capture.add
@@ -75,42 +77,62 @@ class _Comparison:
         self.late: list[Member] = []
         """Files whose bodies have gone by."""
 
-    def take(self, member: Member, body: Body) -> None:
+    def take(self, member: Member, body: Body) -> bool:
+        """Take a path as it is now; tell whether it is another than it was."""
+        if member.kind == "d":
+            return self.take_folder(member)
+        if member.kind == "s":
+            return self.take_special(member)
         path = member.path
         self.seen[path] = member.kind
         entry = self.before.entries.get(path)
-        if member.kind == "d":
-            is_equal = entry is not None and entry.kind == "d" and entry.mode == member.mode
-            if is_equal or (entry is None and path in self.before.ours):
-                self.folders[path] = member
-            else:
-                self.tell(member, "d")
-        elif member.kind == "f":
-            self.file(member, body, entry)
-        elif member.kind == "l":
-            if entry is None or entry.kind != "l" or entry.target != member.target:
-                self.tell(member, "l")
-        elif member.kind == "h":
+        if member.kind == "f":
+            return self.file(member, body, entry)
+        if member.kind == "h":
             self.late.append(member)
-        else:
-            self.tell(member, "other")
+            return True
+        is_equal = entry is not None and entry.kind == "l" and entry.target == member.target
+        if not is_equal:
+            self.tell(member, "l")
+        return not is_equal
 
-    def file(self, member: Member, body: Body, entry: Entry | None) -> None:
+    def take_folder(self, member: Member) -> bool:
+        path = member.path
+        self.seen[path] = "d"
+        entry = self.before.entries.get(path)
+        is_equal = entry is not None and entry.kind == "d" and entry.mode == member.mode
+        if is_equal or (entry is None and path in self.before.ours):
+            self.folders[path] = member
+            return False
+        self.tell(member, "d")
+        return True
+
+    def take_special(self, member: Member) -> bool:
+        """Take a device, fifo or socket."""
+        self.seen[member.path] = "s"
+        self.tell(member, "other")
+        return True
+
+    def file(self, member: Member, body: Body, entry: Entry | None) -> bool:
         if entry is None or not _looks_equal(member, entry):
-            if not (member.path in self.before.ours and not member.size):
-                self.tell(member, "f", cast("BinaryIO", body))
-            return
+            if member.path in self.before.ours and not member.size:
+                return False
+            self.tell(member, "f", cast("BinaryIO", body))
+            return True
         assert entry.digest is not None
         if member.size <= HELD:
             data = body.read()
-            if hashlib.sha256(data).hexdigest() != entry.digest.hex:
+            is_equal = hashlib.sha256(data).hexdigest() == entry.digest.hex
+            if not is_equal:
                 self.tell(member, "f", io.BytesIO(data))
-            return
+            return not is_equal
         hasher = hashlib.sha256()
         while data := body.read(BUFFER_SIZE):
             hasher.update(data)
-        if hasher.hexdigest() != entry.digest.hex:
+        is_equal = hasher.hexdigest() == entry.digest.hex
+        if not is_equal:
             self.late.append(member)
+        return not is_equal
 
     def take_late(self, open_again: OpenAgain) -> None:
         """Tell of the files whose bodies are not where the stream has them."""
@@ -125,9 +147,14 @@ class _Comparison:
         for path in self.before.entries:
             if path in self.seen or path in _MOUNTS or self.before.is_hidden(path):
                 continue
-            if self.seen.get(path.rpartition("/")[0]) == "d":
-                self.tell_folders(path)
-                self.add(RawChange(path, "gone"), None)
+            if path.rpartition("/")[0] in self.seen:
+                self.tell_removed(path)
+
+    def tell_removed(self, path: str) -> None:
+        """Tell that a path of the tree is gone, unless the folder that it was in is something else now."""
+        if self.seen.get(path.rpartition("/")[0], "d") == "d":
+            self.tell_folders(path)
+            self.add(RawChange(path, "gone"), None)
 
     def tell(self, member: Member, kind: RawKind, body: BinaryIO | None = None) -> None:
         self.tell_folders(member.path)

@@ -32,9 +32,12 @@ PATIENCE_SECONDS = 600
 """How long it may be silent later: it is, while it unpacks a layer."""
 
 
+_GO_FOLDER = 1 << 31
 _GO_LINK = 1 << 27
 _GO_SPECIAL = 1 << 26 | 1 << 25 | 1 << 24
 """Devices, fifos, sockets."""
+_GO_BITS = {11: 1 << 23, 10: 1 << 22, 9: 1 << 20}
+"""Set-user-ID, set-group-ID and sticky, by their places in Linux's modes."""
 
 
 class Seen(NamedTuple):
@@ -42,7 +45,22 @@ class Seen(NamedTuple):
 
     target: str
     """Of a link; else empty."""
+    is_folder: bool
     is_special: bool
+    mode: int
+    """Permission bits, 0 to 0o7777."""
+    mtime: int
+    """Whole seconds since the epoch."""
+
+
+def _seconds(time: str) -> int:
+    """Read a time as Go writes it (RFC 3339); 0 for one that makes no sense."""
+    import datetime
+
+    try:
+        return int(datetime.datetime.fromisoformat(time[:19] + "+00:00").timestamp())
+    except ValueError:
+        return 0
 
 
 class Daemon:
@@ -81,6 +99,13 @@ class Daemon:
     def limits_memory(self) -> bool:
         """Tell whether it can limit the memory of a container."""
         return bool(self._info.get("MemoryLimit"))
+
+    @property
+    def has_native_differences(self) -> bool:
+        """Tell whether what a container wrote lies by itself, in an overlay's folder, whose size it tells."""
+        status = [list(map(str, pair)) for pair in self._info.get("DriverStatus") or ()]
+        is_overlay = self._info.get("Driver") == "overlay2" and not self.is_podman
+        return is_overlay and ["Native Overlay Diff", "true"] in status
 
     @property
     def has_snapshotter(self) -> bool:
@@ -124,8 +149,14 @@ class Daemon:
         except NotFound:
             return None
         mode = int(told.get("mode", 0))
-        is_link = bool(mode & _GO_LINK)
-        return Seen(str(told.get("linkTarget") or "") if is_link else "", bool(mode & _GO_SPECIAL))
+        bits = (1 << place for place in _GO_BITS if mode & _GO_BITS[place])
+        return Seen(
+            target=str(told.get("linkTarget") or "") if mode & _GO_LINK else "",
+            is_folder=bool(mode & _GO_FOLDER),
+            is_special=bool(mode & _GO_SPECIAL),
+            mode=mode & 0o777 | sum(bits),
+            mtime=_seconds(str(told.get("mtime", ""))),
+        )
 
     def close(self) -> None:
         """Close its connections."""

@@ -17,7 +17,8 @@ from typing import BinaryIO, cast
 
 from reprobuild.engine.docker import container, trees
 from reprobuild.engine.docker.changes import OF_DAEMONS, Before, capture_changes
-from reprobuild.engine.docker.inputs import archive
+from reprobuild.engine.docker.differences import capture_differences
+from reprobuild.engine.docker.inputs import archive, size_of
 from reprobuild.engine.docker.leftovers import shielded
 from reprobuild.engine.docker.outputs import unpack
 from reprobuild.engine.docker.streams import DETACH, Connection, Feeder, Frames, is_terminal
@@ -65,6 +66,7 @@ class Run:
         self.network = network
         self.name = f"reprobuild-{secrets.token_hex(8)}"
         self.timed_out = False
+        self._given = 0
         self._lay_out(ground)
 
     def _lay_out(self, ground: Ground) -> None:
@@ -113,9 +115,10 @@ class Run:
             if self.network is not None:
                 self.network.close()
             result = self._result(exit_code, seconds, lines.tail)
+            if capture is not None or self.outputs:
+                self._check_readable()
             if capture is not None:
-                with self._export() as stream:
-                    capture_changes(stream, self.before, capture, self._open_again)
+                self._capture(capture)
             for inside, to in self.outputs.items():
                 with self._archived(inside) as stream:
                     unpack(stream, to)
@@ -181,6 +184,7 @@ class Run:
             # Podman makes a root that nobody may write to.
             sent = archive([".", *self.folders], self.ground.top.files, self.inputs)
             self.client.put_archive(self.name, "/", sent)
+            self._given = sum(map(size_of, self.inputs.values()))
 
     def _remove(self) -> None:
         from docker.errors import APIError
@@ -290,9 +294,16 @@ class Run:
 
     # What it leaves.
 
+    def _capture(self, capture: Capture) -> None:
+        asked = (self.daemon, self.name, self.before, capture, self._archived, self._open_again)
+        fixed = self.ground.top.files
+        if not self.outputs and capture_differences(*asked, given=self._given, fixed=fixed):
+            return
+        with self._export() as stream:
+            capture_changes(stream, self.before, capture, self._open_again)
+
     @contextlib.contextmanager
     def _export(self) -> Iterator[Stream]:
-        self._check_readable()
         with self.daemon.ask("GET", f"/containers/{self.name}/export", stream=True) as response:
             yield response.raw
 
@@ -313,7 +324,6 @@ class Run:
 
     @contextlib.contextmanager
     def _archived(self, path: str) -> Iterator[Stream]:
-        self._check_readable()
         asked = {"path": os.fsencode(f"/{path}")}  # as bytes, since a name may be no UTF-8
         where = f"/containers/{self.name}/archive"
         with self.daemon.ask("GET", where, params=asked, stream=True) as response:
