@@ -52,7 +52,7 @@ def examine(project: Project) -> list[Finding]:
         lambda: _sandbox(project),
         _uv,
         lambda: _program("git", "git --version", "executable bits are taken from the file system instead"),
-        _daemon,
+        lambda: _daemon(project),
         _podman,
         lambda: _program("diffoscope", "", "not needed: realize --check says less of how files differ"),
         _pytest,
@@ -109,7 +109,10 @@ def _sandbox(project: Project) -> Finding:
     except ReprobuildError as error:
         return Finding("sandbox", "missing", error.message, error.hint)
     if not isolation.available:
-        return Finding("sandbox", "missing", isolation.missing, isolation.hint)
+        # What is left open falls to a daemon where one works.
+        asked = project.settings.engine
+        needed = asked == "sandbox" or (asked == "auto" and not project.docker.probe().available)
+        return Finding("sandbox", "missing" if needed else "warn", isolation.missing, isolation.hint)
     return Finding("sandbox", "ok", isolation.name)
 
 
@@ -135,22 +138,30 @@ def _program(name: str, command: str, without: str) -> Finding:
     return Finding(name, "ok", (ended.output.decode(errors="replace").strip().splitlines() or [path])[0])
 
 
-def _daemon() -> Finding:
+def _daemon(project: Project) -> Finding:
     """Look for the container daemon that ``--engine docker`` and ``load`` would talk to."""
     from reprobuild.engine.docker.context import chosen
     from reprobuild.engine.docker.daemon import connect
 
+    is_needed = project.settings.engine == "docker"
     is_chosen = True
     try:
         endpoint = chosen(os.environ)
         is_chosen = endpoint is not None
         with connect(os.environ) as daemon:
             origin = f" (of {endpoint.origin})" if endpoint is not None else ""
-            return Finding("docker", "ok", f"{daemon.name}{origin}, for {daemon.platform}")
+            found = f"{daemon.name}{origin}, for {daemon.platform}"
     except ReprobuildError as error:
+        if is_needed:
+            return Finding("docker", "missing", error.message, error.hint)
         without = "not needed, but by load and --engine docker"
         # Somebody who names a daemon wants it; without one the embedded engine takes its place.
         return Finding("docker", "warn" if is_chosen else "ok", f"{error.message}; {without}", error.hint)
+    isolation = project.docker.probe()
+    if not isolation.available:
+        what = f"{found}, where commands can't run: {isolation.missing}"
+        return Finding("docker", "missing" if is_needed else "warn", what, isolation.hint)
+    return Finding("docker", "ok", found)
 
 
 def _podman() -> Finding:

@@ -59,3 +59,10 @@ def test_a_named_daemon_that_is_not_there_is_a_warning(
     found = finding(project, "docker", environment)
     assert (found["status"], words in found["what"]) == ("warn", True)
     assert found["mend"]
+
+
+def test_a_daemon_that_is_asked_for_and_not_there_is_missing(project: Project) -> None:
+    here = dataclasses.replace(project, environment={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    ended = here.call("--engine", "docker", "doctor", check=False)
+    assert ended.code == 5
+    assert any(line.split()[:2] == ["missing", "docker"] for line in ended.out.splitlines())
