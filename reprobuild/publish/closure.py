@@ -6,6 +6,7 @@ with it. Knows nothing of registries.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -183,8 +184,14 @@ def _with_predictions(project: Project, image: Realised, bundle: Bundle) -> Iter
     with ExitStack() as stack:
         cache = stack.enter_context(PredictionCache.open(project.store.root))
         path = stack.enter_context(project.store.scratch("closure")) / PREDICTIONS
+        lines = lines_of(cache, image)
+        first = next(lines, None)
+        if first is None:
+            project.tell(Note(f"the cache has no predictions of {image.tag}: none go with it"))
+            yield bundle
+            return
         with workers() as pool, path.open("xb") as file:
-            for piece in compressed(lines_of(cache, image), pool):
+            for piece in compressed(itertools.chain((first,), lines), pool):
                 file.write(piece)
         blob = _source(path)
         others = (one for one in bundle.referrers if one.artifact_type != PREDICTIONS_TYPE)

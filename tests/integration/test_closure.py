@@ -201,6 +201,10 @@ def test_predictions_of_other_images_stay_at_home(
     try:
         project.call("lock", "copier", "--set", "extra=echo more > /opt/more")
         options = ("--set", "extra=echo more > /opt/more")
+        without = ("--closure", str(tmp_path / "none.tar"), "--predictions", *options)
+        none = project.call("export", "copier", *without, "--json")
+        assert not [kind for kind in none.json["artifacts"] if "predictions" in kind]
+        assert "the cache has no predictions of" in none.err
         project.call("predict", "copier", *IO, *options, stdin='{"text": "another"}\n')
         project.call("export", "copier", "--closure", str(path), "--predictions", *options)
     finally:
