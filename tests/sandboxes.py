@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -35,6 +36,7 @@ from reprobuild.value import fields as fields_of
 from reprobuild.value import replace
 from tests.gateways import AnsweringGateway
 from tests.require import require
+from tests.servers import run
 
 ORDINARY_UID = 54321
 """Somebody who is not there: nothing on the machine belongs to them."""
@@ -134,6 +136,8 @@ class Sandboxes:
         missing = "" if Path("/usr/bin/python3").exists() else "/usr/bin/python3 is not there"
         require("/usr/bin/python3", missing)
         places = [Path(place) for place in ("/usr", "/lib", "/lib64") if Path(place).exists()]
+        if self.daemon is not None:  # to which all of them would have to go
+            places = parts_of_python()
         command = Command(
             ("/usr/bin/python3", "-ISB", "-c", program),
             inputs={str(place): place for place in places},
@@ -240,6 +244,15 @@ def perform(
         assert answering.closed == 1
         assert answering.attended <= 1
     return Outcome(result, recorded, b"".join(printed), answering.arrived if answering else [])
+
+
+def parts_of_python() -> list[Path]:
+    """Give what the host's Python needs for ``ctypes``: its program, its library, and theirs."""
+    asked = "import sys, sysconfig, _ctypes; print(sysconfig.get_path('stdlib'), _ctypes.__file__)"
+    library, module = run(["/usr/bin/python3", "-ISc", asked]).split()
+    needed = run(["ldd", "/usr/bin/python3", module])
+    found = set(re.findall(r"(/\S+) \(0x", needed))
+    return [Path("/usr/bin/python3"), Path(library), *map(Path, sorted(found))]
 
 
 @cache

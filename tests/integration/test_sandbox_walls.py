@@ -45,15 +45,15 @@ SHELL_ATTEMPTS = {
     "change the network": "ip link set lo down",
     "add an address": "ip addr add 10.1.1.1/24 dev lo",
     "write to the hardware": "for f in $(find /sys -type f); do echo 0 > $f && exit 0; done; false",
-    "load a module": "cat /proc/kallsyms > /dev/null; test -e /sys/module",
+    "load a module": "cat /proc/kallsyms > /dev/null; find /sys/module/* | { read one; }",
     "be another control group": "find / -xdev -name cgroup.procs | grep . ",
     "end the first process": "kill -9 1; sleep 0.2; ! kill -0 1",
 }
 
 
 @pytest.mark.parametrize("text", SHELL_ATTEMPTS.values(), ids=SHELL_ATTEMPTS)
-def test_an_attempt_of_a_shell_fails(sandboxes: Sandboxes, text: str) -> None:
-    outcome = sandboxes.shell(f"if ( {text} ); then echo OUT; else echo held; fi")
+def test_an_attempt_of_a_shell_fails(worlds: Sandboxes, text: str) -> None:
+    outcome = worlds.shell(f"if ( {text} ); then echo OUT; else echo held; fi")
     assert outcome.result.tail[-1] == "held", outcome.text
 
 
@@ -68,11 +68,11 @@ def test_an_attempt_of_a_shell_fails(sandboxes: Sandboxes, text: str) -> None:
     ],
 )
 def test_no_word_of_a_recipe_becomes_an_option_of_the_sandbox(
-    sandboxes: Sandboxes, wish: dict[str, Any]
+    worlds: Sandboxes, wish: dict[str, Any]
 ) -> None:
-    command = changed(sandboxes.base, argv=("/bin/sh", "-c", "ls /tmp; echo ran"))
+    command = changed(worlds.base, argv=("/bin/sh", "-c", "ls /tmp; echo ran"))
     with pytest.raises(ReprobuildError, match="no process can be given"):
-        sandboxes.run(changed(command, **wish))
+        worlds.run(changed(command, **wish))
 
 
 # Calls that no shell has a word for: the name tells what is tried; each must fail, or find nothing.
@@ -149,9 +149,15 @@ for name, attempt in json.load(sys.stdin).items():
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are x86_64's")
-def test_attempts_of_calls_fail(sandboxes: Sandboxes) -> None:
-    told = sandboxes.python(_PROBE, stdin=json.dumps(CALL_ATTEMPTS).encode()).text
-    assert told.splitlines() == [f"{name}: held" for name in CALL_ATTEMPTS]
+def test_attempts_of_calls_fail(worlds: Sandboxes) -> None:
+    # Of another architecture's calls, the filter of a container ends who makes them.
+    attempts = {
+        name: attempt
+        for name, attempt in CALL_ATTEMPTS.items()
+        if worlds.daemon is None or name not in ("x32 calls", "environment of the first process")
+    }
+    told = worlds.python(_PROBE, stdin=json.dumps(attempts).encode()).text
+    assert told.splitlines() == [f"{name}: held" for name in attempts]
 
 
 def test_files_belong_outside_to_a_uid_that_owns_nothing_else(sandboxes: Sandboxes) -> None:

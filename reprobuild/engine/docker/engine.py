@@ -166,7 +166,7 @@ def _refuse(command: Command, capture: Capture | None) -> None:
     for word in (*command.argv, command.workdir, *command.env, *command.env.values()):
         if "\0" in word or not _is_text(word):
             raise EngineError(
-                f"no container can be given {word!r}", "take it out of the command, env or workdir"
+                f"no process can be given {word!r}", "take it out of the command, env or workdir"
             )
     if not command.writable and (command.inputs or command.outputs or command.empty):
         raise EngineError(
