@@ -124,12 +124,12 @@ def _predict(project: Project, daemon: Docker | None) -> list[Row]:
         project.env["DOCKER_HOST"] = daemon.host
         engines.append("docker")
     numbers = itertools.count()
-    folders = {"store": project.env["REPROBUILD_STORE"], "recipes": project.folder / "recipes"}
+    store, recipes = project.env["REPROBUILD_STORE"], project.folder / "recipes"
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, project.env))
         for engine in engines:
             works[f"{engine}, whole process"] = _whole(project, engine, numbers)
-            model = stack.enter_context(load(RECIPE, engine=engine, **folders))
+            model = stack.enter_context(load(RECIPE, engine=engine, store=store, recipes=recipes))
             works[f"{engine}, inside Python"] = _inside(model, numbers)
         found = medians(works, rounds=SLOW_ROUNDS)
     container = found.pop(peer)
