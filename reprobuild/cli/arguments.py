@@ -112,10 +112,3 @@ def _remembered(project: Project, name: str, sets: Sequence[str]) -> Realised | 
     if found is None:
         return None
     return replace(found, **{field: said[field] for field in ("recipe", "version", "tag")})
-
-
-def split_predictor(text: str) -> tuple[str, str]:
-    """Take ``NAME/PREDICTOR`` apart; the name may be a tag, which has slashes and colons of its own."""
-    before, colon, last = text.rpartition(":")
-    name, _, predictor = last.partition("/")
-    return f"{before}{colon}{name}", predictor or "default"

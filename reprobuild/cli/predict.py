@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reprobuild.cli.arguments import demand_lock, split_predictor
+from reprobuild.cli.arguments import demand_lock
 from reprobuild.cli.options import set_option, strict_network_option, trust_option
 from reprobuild.cli.prediction import predict
 from reprobuild.cli.session import Session
@@ -24,7 +24,9 @@ class Needed(click.Option):
             return super().process_value(ctx, value)
         except click.MissingParameter:
             if name := ctx.params.get("name"):
-                demand_lock(ctx.ensure_object(Session).project(), split_predictor(name)[0])
+                from reprobuild.predict.target import split_name
+
+                demand_lock(ctx.ensure_object(Session).project(), split_name(name)[0])
             raise
 
 

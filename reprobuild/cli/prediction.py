@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from reprobuild.cli.arguments import image_of, pairs, split_predictor
+from reprobuild.cli.arguments import image_of, pairs
 from reprobuild.cli.output import print_json
 from reprobuild.cli.text import count_text, seconds_text
 from reprobuild.cli.ui import say
@@ -59,11 +59,11 @@ def predict(
     from reprobuild.predict.files import predict_file
     from reprobuild.predict.parameters import parse_parameters
     from reprobuild.predict.runner import Limits
-    from reprobuild.predict.target import make_target
+    from reprobuild.predict.target import make_target, split_name
 
     texts = pairs(parameters, "--param")
     limits = Limits(timeout, None if memory is None else memory_size(memory))
-    recipe, predictor = split_predictor(name)
+    recipe, predictor = split_name(name)
     with session.working() as project:
         target = make_target(project, image_of(project, recipe, sets, trust=trust))
         options = Options(

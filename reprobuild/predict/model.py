@@ -44,11 +44,13 @@ def load(
 ) -> Model:
     """Give a model to predict with, building its image first where the store does not have it.
 
-    ``name``: ``RECIPE`` or ``RECIPE/PREDICTOR``; ``device``: ``"cpu"`` or -1; ``engine``, ``store``,
+    ``name``: ``RECIPE`` or ``RECIPE/PREDICTOR``, or the tag of an image in its place, which was built, pulled
+    or imported before; ``device``: ``"cpu"`` or -1; ``engine``, ``store``,
     ``recipes``, ``offline``: as the settings of these names, which hold otherwise; ``cache``:
     ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes): of each run;
     ``tell``: gets what happens meanwhile; ``options``: the recipe's. Raises what ``realize`` raises.
     """
+    from reprobuild.build.find import find_image, is_reference
     from reprobuild.build.project import Project
     from reprobuild.build.realize import realize
 
@@ -61,7 +63,12 @@ def load(
     found = settings.load(flags, os.environ, os.getcwd())
     project = Project(found, tell)
     recipe, predictor = split_name(name)
-    target = make_target(project, realize(project, recipe, options))
+    if is_reference(project, recipe):
+        if options:
+            raise UsageError(f"{recipe} is a built image: it has no options", "name its recipe instead")
+        target = make_target(project, find_image(project.store, recipe))
+    else:
+        target = make_target(project, realize(project, recipe, options))
     made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory))
     # What a pickle is loaded by means the same in a process with another working directory.
     again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}

@@ -93,6 +93,10 @@ def make_target(project: Project, realised: Realised) -> Target:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Take ``NAME/PREDICTOR`` apart; ``NAME`` alone means the predictor ``default``."""
-    recipe, _, predictor = name.partition("/")
-    return recipe, predictor or DEFAULT
+    """Take ``NAME/PREDICTOR`` apart; ``NAME`` alone means the predictor ``default``.
+
+    The name may be a tag, which has slashes and colons of its own.
+    """
+    before, colon, last = name.rpartition(":")
+    image, _, predictor = last.partition("/")
+    return f"{before}{colon}{image}", predictor or DEFAULT

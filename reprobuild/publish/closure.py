@@ -101,7 +101,7 @@ def export_closure(
             bundle = whole if image.engine in ENGINES else _without_provenance(project, image, whole)
         if predictions:
             bundle = stack.enter_context(_with_predictions(project, image, bundle))
-        is_written = _write(bundle, project.store.blobs.read(image.image_id), path)
+        is_written = write_bundle(bundle, project.store.blobs.read(image.image_id), path)
     artifacts = tuple(one.artifact_type for one in bundle.referrers)
     return Exported(image, bundle.manifest.digest, artifacts, path.stat().st_size, is_written)
 
@@ -113,7 +113,7 @@ def _without_provenance(project: Project, image: Realised, bundle: Bundle) -> Bu
     return Bundle(bundle.tag, bundle.manifest, kept)
 
 
-def _write(bundle: Bundle, config: bytes, path: Path) -> bool:
+def write_bundle(bundle: Bundle, config: bytes, path: Path) -> bool:
     """Write a bundle to one file, whole or not at all; tell whether it had to be written."""
     entries = [image_entry(config, bundle.manifest.body, bundle.tag), *map(_entry, bundle.referrers)]
     blobs: dict[Digest, BlobSource] = {}

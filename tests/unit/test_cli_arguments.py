@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprobuild.cli.arguments import pairs, split_predictor
+from reprobuild.cli.arguments import pairs
 from reprobuild.cli.prediction import memory_size
 from reprobuild.errors import UsageError
 
@@ -41,18 +41,3 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         memory_size(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("tutorial", ("tutorial", "default")),
-        ("tutorial/other", ("tutorial", "other")),
-        ("tutorial/", ("tutorial", "default")),
-        ("reprobuild/tutorial:1.0-abc", ("reprobuild/tutorial:1.0-abc", "default")),
-        ("reprobuild/tutorial:1.0-abc/other", ("reprobuild/tutorial:1.0-abc", "other")),
-        ("sha256:abcdef/other", ("sha256:abcdef", "other")),
-    ],
-)
-def test_predictors_have_names_behind_the_recipes(text: str, parts: tuple[str, str]) -> None:
-    assert split_predictor(text) == parts

@@ -120,7 +120,18 @@ def test_model_is_used_again_after_close(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, parts", [("a", ("a", "default")), ("a/b", ("a", "b"))], ids=["recipe", "predictor"]
+    ("name", "parts"),
+    [
+        ("tutorial", ("tutorial", "default")),
+        ("tutorial/other", ("tutorial", "other")),
+        ("tutorial/", ("tutorial", "default")),
+        ("reprobuild/tutorial:1.0-abc", ("reprobuild/tutorial:1.0-abc", "default")),
+        ("reprobuild/tutorial:1.0-abc/other", ("reprobuild/tutorial:1.0-abc", "other")),
+        ("docker.io/user/tutorial:1.0-abc/other", ("docker.io/user/tutorial:1.0-abc", "other")),
+        ("localhost:5000/a/b/tutorial:1.0-abc", ("localhost:5000/a/b/tutorial:1.0-abc", "default")),
+        ("a/b:1@sha256:0123/other", ("a/b:1@sha256:0123", "other")),
+        ("sha256:abcdef/other", ("sha256:abcdef", "other")),
+    ],
 )
 def test_names(name: str, parts: tuple[str, str]) -> None:
     assert split_name(name) == parts
