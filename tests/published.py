@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +94,11 @@ def tag_at(name: str, tag: str) -> str:
     return f"{name}/{tag.partition('/')[2]}"
 
 
-def push(project: Project, tag: str, *options: str) -> None:
-    """Push the project's image to a registry, compressed, by a tool that is none of ours."""
+def push(project: Project, tag: str, *options: str, how: Sequence[str] = ()) -> None:
+    """Push the project's image to a registry, by a tool that is none of ours; ``how``: its options."""
     archive = project.folder / "pushed.tar"
     project.call("export", "copier", *options, "--to", str(archive))
-    skopeo = [str(program("skopeo")), "copy", "--insecure-policy", "--dest-tls-verify=false"]
+    skopeo = [str(program("skopeo")), "copy", "--insecure-policy", "--dest-tls-verify=false", *how]
     run([*skopeo, f"oci-archive:{archive}", f"docker://{tag}"])
     archive.unlink()
 

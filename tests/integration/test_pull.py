@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from reprobuild import load
+from reprobuild.errors import UsageError
 from tests.projects import Project, make_project, require_sandbox
 from tests.published import Shelf, published
 
@@ -56,6 +58,14 @@ def test_a_tag_is_enough_for_everything_that_an_image_can_do(shelf: Shelf, stran
     archive = stranger.folder / "image.tar"
     stranger.call("export", shelf.tag, "--to", str(archive))
     assert archive.stat().st_size > 2_000_000
+
+
+def test_python_takes_a_tag_too(shelf: Shelf, stranger: Project) -> None:
+    stranger.call("pull", shelf.tag)
+    with load(shelf.tag, store=stranger.store) as model:
+        assert model.predict("abc") == "abc"
+    with pytest.raises(UsageError, match="it has no options"):
+        load(f"{shelf.tag}/default", store=stranger.store, extra="x")
 
 
 def test_what_was_published_beside_it_comes_too(shelf: Shelf, stranger: Project) -> None:

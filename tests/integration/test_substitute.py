@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import shutil
@@ -14,7 +15,8 @@ import pytest
 from tests.misbehaving import Answer, Misbehaving
 from tests.projects import Ended, Project, make_project, require_sandbox
 from tests.published import Shelf, bomb, copy, published, push, tag_at
-from tests.servers import free_port
+from tests.servers import REGISTRY_PASSWORD, docker_registry, free_port
+from tests.upstreams import Authority
 
 RECORD = '{"text": "abc"}\n'
 
@@ -65,6 +67,63 @@ def test_an_empty_store_pulls_and_builds_nothing(shelf: Shelf, tmp_path: Path) -
     assert pulled["isolation"].startswith(f"pulled from {shelf.tag}@sha256:")
     assert "built" not in ended.err
     assert not any((reader.store / "checkouts").iterdir())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(("--dest-compress-format", "zstd"), id="zstd"),
+        pytest.param(("--dest-compress-format", "gzip", "--dest-compress-level", "1"), id="another gzip"),
+        pytest.param(("--dest-decompress",), id="plain"),
+        pytest.param(("--format", "v2s2"), id="Docker's manifest"),
+    ],
+)
+def test_it_does_not_matter_how_it_was_packed(project: Project, tmp_path: Path, how: tuple[str, ...]) -> None:
+    """What counts is the image ID, which knows nothing of compression, annotations and types of manifests."""
+    realized = project.call("realize", "copier", "--json").json
+    with docker_registry(tmp_path) as address:
+        push(project, tag_at(f"{address}/x", realized["tag"]), how=how)
+        settings = {"REPROBUILD_SUBSTITUTERS": f"{address}/x"}
+        ended = Project(project.folder, tmp_path / "store", settings).call("realize", "copier", "--json")
+    assert statuses(ended) == ["pulled"] * 4
+    assert ended.json["image_id"] == realized["image_id"]
+
+
+def test_what_publish_pushed_is_pulled_with_its_predictions_equal(project: Project, tmp_path: Path) -> None:
+    with docker_registry(tmp_path) as address:
+        published = project.call("publish", "copier", "--to", f"{address}/x", "--json").json
+        settings = {"REPROBUILD_SUBSTITUTERS": f"{address}/x"}
+        reader = Project(project.folder, tmp_path / "store", settings)
+        predict = ("predict", "copier", "--input", "-", "--output", "-", "--cache", "off")
+        ours, theirs = (one.call(*predict, stdin=RECORD * 3).out for one in (reader, project))
+        realized = reader.call("realize", "copier", "--json")
+    assert ours == theirs
+    assert realized.json["isolation"].endswith(f"{published['tag']}@{published['manifest']}")
+    assert "built" not in realized.err
+
+
+def test_a_substituter_may_want_to_know_who_asks(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.path))
+    login = base64.b64encode(f"models:{REGISTRY_PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.test": {"auth": login}}}))
+    tag = project.call("realize", "copier", "--json").json["tag"]
+    with docker_registry(tmp_path, certificate=authority.issue("registry.test"), user="models") as address:
+        push(project, tag_at(f"{address}/x", tag), how=(f"--dest-creds=models:{REGISTRY_PASSWORD}",))
+        settings = {
+            "REPROBUILD_SUBSTITUTERS": "registry.test/x",
+            "REPROBUILD_CONNECT_TO": f"registry.test:443:{address}",
+            "DOCKER_CONFIG": str(tmp_path / "nothing"),
+        }
+        reader = Project(project.folder, tmp_path / "store", settings)
+        assert (
+            "registry.test/x/copier is not there, or not for whoever"
+            in reader.call("realize", "copier", "--dry-run").err
+        )
+        settings["DOCKER_CONFIG"] = str(tmp_path)
+        assert statuses(reader.call("realize", "copier", "--json")) == ["pulled"] * 4
 
 
 def test_what_was_pulled_is_as_what_was_built(shelf: Shelf, tmp_path: Path) -> None:
