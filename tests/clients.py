@@ -1,7 +1,7 @@
 """Real clients, what each is asked to do, and the stand-ins that they meet: one entry a client.
 
 ``CLIENTS["git"]`` is a command as people write it, unchanged, and the site that answers it. The image that
-holds them is ``BASE``. Knows nothing of recording.
+holds them is ``BASE``, and where they want more, ``RUNTIMES`` on top. Knows nothing of recording.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from tests.upstreams import Answer, Upstreams
 from tests.wheels import wheel
 
 BASE = """\
-        apt("bookworm", "apt", "ca-certificates", "curl", "git", "nodejs", "openjdk-17-jre-headless",
-            "python3-pip", "wget"),
+        apt("bookworm", "apt", "ca-certificates", "curl", "git", "wget"),
+"""
+"""Steps that give an image with clients that need no runtime of a language."""
+RUNTIMES = """\
+        apt("bookworm", "nodejs", "openjdk-17-jre-headless", "python3-pip"),
         wheels("gdown", "huggingface_hub", "nltk"),
 """
-"""Steps that give an image with every client: 600 MB, of which Java is 180."""
+"""Steps that add the others: 500 MB, of which Java is 180."""
 
 LARGE = bytes(range(256)) * 8192
 """2 MiB: more than what is kept beside a lock."""
@@ -55,6 +58,8 @@ class Client:
     """Path in the image → what a step places there before; asked after ``serve``."""
     more: tuple[str, ...] = field(default_factory=tuple)
     """Texts that the command prints."""
+    base: str = BASE
+    """Steps that give the image that holds it."""
 
 
 def _git(net: Upstreams, folder: Path) -> None:
@@ -167,6 +172,7 @@ CLIENTS = {
         "python3 -c 'import tool; print(tool.VALUE)' > /opt/value",
         _index,
         {"opt/value": b"21\n"},
+        base=BASE + RUNTIMES,
     ),
     "apt": Client(
         f"{DPKG} && apt-get update && apt-get install -y greeting && greet",
@@ -179,11 +185,13 @@ CLIENTS = {
         "gdown 'https://drive.google.com/uc?id=1aBcDeFgHiJkLmNoPqRsTuVwXyZ' -O /opt/weights.bin",
         _drive,
         {"opt/weights.bin": LARGE},
+        base=BASE + RUNTIMES,
     ),
     "nltk": Client(
         "python3 -c \"import nltk; nltk.download('words', raise_on_error=True)\"",
         _nltk,
         {"root/nltk_data/corpora/words/en": SMALL},
+        base=BASE + RUNTIMES,
     ),
     "huggingface_hub": Client(
         "python3 -c \"from huggingface_hub import snapshot_download as s; print(s('org/model'))\"",
@@ -192,17 +200,20 @@ CLIENTS = {
             f"root/.cache/huggingface/hub/models--org--model/snapshots/{COMMIT}/{name}": body
             for name, body in {"config.json": b'{"size": 1}\n', "weights.bin": LARGE}.items()
         },
+        base=BASE + RUNTIMES,
     ),
     "java": Client(
         "java -cp /opt/java Fetch https://plain.test/ /opt/page",
         _plain,
         {"opt/page": SMALL},
         files=lambda folder: {"opt/java/Fetch.class": JAVA.read_bytes()},
+        base=BASE + RUNTIMES,
     ),
     "node": Client(
         "node -e \"fetch('https://plain.test/').then(a => a.text())"
         ".then(t => require('fs').writeFileSync('/opt/page', t))\"",
         _plain,
         {"opt/page": SMALL},
+        base=BASE + RUNTIMES,
     ),
 }

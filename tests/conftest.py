@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import settings
 from reprobuild.store.store import Store
 from tests import golden
 from tests.daemons import _docker_on_both, daemon, docker, docker_over_tcp, docker_over_tls, podman
+from tests.require import wanted
 
 __all__ = ["_docker_on_both", "daemon", "docker", "docker_over_tcp", "docker_over_tls", "podman"]
 
@@ -29,3 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # How long an example takes depends on the machine; nothing is written beside the code.
     settings.register_profile("house", deadline=None, database=None)
     settings.load_profile("house")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test be skipped that is run once only, where all are asked for: it would be run nowhere."""
+    report = yield
+    is_left_to_us = item.get_closest_marker("once") and not item.get_closest_marker("twice")
+    if report.skipped and is_left_to_us and "all" in wanted():
+        report.outcome = "failed"
+        report.longrepr = f"marked `once`, so it is run nowhere if not here: {report.longrepr}"
+    return report

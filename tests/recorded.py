@@ -1,6 +1,6 @@
 """A bench for recorded steps: a store whose images hold real clients, and fresh stores to build again in.
 
-Making it takes a minute: it is shared by all tests of a session. Knows nothing of what clients do.
+Making it takes most of a minute: it is shared by all tests of a session. Knows nothing of what clients do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.clients import BASE, Client
@@ -43,7 +43,7 @@ class Bench:
     project: Project
     fresh: dict[str, Project]
     """By who builds: ``root``, ``user``."""
-    base_lock: str
+    _locks: dict[str, str] = field(default_factory=dict)
 
     def write(self, name: str, client: Client, net: Upstreams, folder: Path, *more: str) -> None:
         """Write the recipe of a client, with the pins of the image that it starts from."""
@@ -58,8 +58,25 @@ class Bench:
         steps += [f"        {step},\n" for step in more]
         steps += [f'        run({client.command!r}, network="recorded"),\n']
         recipe.mkdir(parents=True, exist_ok=True)
-        (recipe / "recipe.py").write_text(RECIPE.format(name=name, base=BASE, steps="".join(steps)))
-        (recipe / "recipe.lock").write_text(self.base_lock)
+        (recipe / "recipe.py").write_text(RECIPE.format(name=name, base=client.base, steps="".join(steps)))
+        (recipe / "recipe.lock").write_text(self.base_lock(client.base))
+
+    def base_lock(self, base: str = BASE) -> str:
+        """Give the lock of an image that clients start from; the first time it is built."""
+        if base not in self._locks:
+            name = f"base{len(self._locks)}"
+            recipe = self.project.folder / "recipes" / name
+            recipe.mkdir(parents=True)
+            (recipe / "recipe.py").write_text(RECIPE.format(name=name, base=base, steps=""))
+            if self._locks:  # the same packages, and more on top
+                (recipe / "recipe.lock").write_text(self._locks[BASE])
+            ended = self.project.call("lock", name, check=False)
+            if ended.code == 5:
+                require("registries", ended.err.strip().partition("\n")[0])
+            assert ended.code == 0, ended.err
+            lock = json.loads((recipe / "recipe.lock").read_text())
+            self._locks[base] = json.dumps({**lock, "outputs": {}})
+        return self._locks[base]
 
     def lock(self, name: str, net: Upstreams, **environment: str) -> Ended:
         """Lock a recipe with stand-ins as its world."""
@@ -82,24 +99,18 @@ class Bench:
 
 @contextmanager
 def make_bench() -> Iterator[Bench]:
-    """Build the image that holds the clients; stores are removed at the end."""
+    """Build the image that the clients start from; stores are removed at the end."""
     with ExitStack() as stack:
         folder = stack.enter_context(shared_folder(os.geteuid()))
         require_sandbox(folder / "store")
         project = _project(folder)
-        (folder / "recipes/base").mkdir(parents=True)
-        text = RECIPE.format(name="base", base=BASE, steps="")
-        (folder / "recipes/base/recipe.py").write_text(text)
-        ended = project.call("lock", "base", check=False)
-        if ended.code == 5:
-            require("registries", ended.err.strip().partition("\n")[0])
-        assert ended.code == 0, ended.err
-        lock = json.loads((folder / "recipes/base/recipe.lock").read_text())
         fresh = {"root" if os.geteuid() == 0 else "user": stack.enter_context(_empty(os.geteuid()))}
         if os.geteuid() == 0 and (python := python_of_others()):
             user = stack.enter_context(_empty(ordinary_uid()))
             fresh["user"] = replace(user, uid=ordinary_uid(), python=python[0], path=python[1])
-        yield Bench(project, fresh, json.dumps({**lock, "outputs": {}}))
+        bench = Bench(project, fresh)
+        bench.base_lock()
+        yield bench
 
 
 def _project(folder: Path) -> Project:

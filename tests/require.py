@@ -1,7 +1,8 @@
 """What a test needs of the machine: there, or the test is skipped with the reason.
 
 With ``REPROBUILD_REQUIRE=all``, or a list of names in it (``skopeo,dockerd``), what is missing is a
-failure instead: so a machine that should run everything can't skip in silence.
+failure instead: so a machine that should run everything can't skip in silence. ``all,-dockerd`` means all
+but that.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ def require(name: str, missing: str | None = None) -> None:
         missing = "" if find_program(name) else f"{name} is not installed"
     if not missing:
         return
-    wanted = os.environ.get("REPROBUILD_REQUIRE", "").replace(",", " ").split()
-    if "all" in wanted or name in wanted:
+    names = wanted()
+    if name in names or ("all" in names and f"-{name}" not in names):
         pytest.fail(f"REPROBUILD_REQUIRE asks for {name}: {missing}", pytrace=False)
     pytest.skip(missing)
+
+
+def wanted() -> list[str]:
+    """Give the names in ``REPROBUILD_REQUIRE``."""
+    return os.environ.get("REPROBUILD_REQUIRE", "").replace(",", " ").split()
 
 
 def find_program(name: str) -> Path | None:

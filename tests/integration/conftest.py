@@ -12,6 +12,7 @@ import pytest
 from tests.apt_machine import archive, debian, machine, mirror
 from tests.daemons import Docker
 from tests.misbehaving import Misbehaving
+from tests.own_recipes import own_recipes
 from tests.pushing import Pusher
 from tests.recorded import Bench, make_bench
 from tests.require import require
@@ -21,8 +22,8 @@ from tests.shops import built, own_shop, shop
 from tests.sites.push import PushSite, ScopedTokens
 from tests.upstreams import Upstreams, upstreams
 
-__all__ = ["archive", "built", "debian", "machine", "mirror", "own_shop", "shop"]
-"""Fixtures of tests with Debian packages, and of those that publish."""
+__all__ = ["archive", "built", "debian", "machine", "mirror", "own_recipes", "own_shop", "shop"]
+"""Fixtures of tests with Debian packages, of those with our recipes, and of those that publish."""
 
 
 @pytest.fixture(scope="session")

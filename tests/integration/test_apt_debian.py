@@ -86,7 +86,13 @@ def configured():
 """
 
 
-@pytest.mark.parametrize("first", ["", 'apt("bookworm", "openssl"),'], ids=["from-nothing", "after-placing"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param("", marks=pytest.mark.once, id="from-nothing"),
+        pytest.param('apt("bookworm", "openssl"),', id="after-placing"),
+    ],
+)
 def test_packages_are_configured_by_dpkg(debian: Machine, first: str) -> None:
     require_sandbox(debian.folder / "trial")
     folder = debian.folder / "project"

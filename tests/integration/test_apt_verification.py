@@ -16,6 +16,8 @@ from reprobuild.errors import CheckFailedError, DigestMismatchError
 from tests.apt_machine import Machine
 from tests.debian import Archive
 
+pytestmark = pytest.mark.once
+
 
 def test_an_index_by_a_stranger_is_refused(machine: Machine, mirror: list[str], archive: Archive) -> None:
     archive.key = Tsk.generate("Somebody <else@example.org>")

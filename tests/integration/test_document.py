@@ -8,6 +8,8 @@ from reprobuild.errors import OfflineError, UpstreamError
 from reprobuild.fetch.document import get
 from tests.misbehaving import Answer, Misbehaving
 
+pytestmark = pytest.mark.once
+
 
 def test_a_document_is_asked_for_again_only_if_it_changed(server: Misbehaving) -> None:
     server.answers["/index"] = [

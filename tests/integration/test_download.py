@@ -21,6 +21,8 @@ from tests.misbehaving import Answer, Misbehaving
 from tests.require import require
 from tests.servers import free_port, nginx
 
+pytestmark = pytest.mark.once
+
 
 def test_a_download_ends_up_in_the_store_and_is_told(server: Misbehaving, store: Store) -> None:
     server.answers["/f"] = [Answer(BODY)]

@@ -15,6 +15,8 @@ from tests.downloads import BODY, DIGEST, OTHER, bring, wanted
 from tests.misbehaving import Answer, Misbehaving, certificate
 from tests.servers import free_port
 
+pytestmark = pytest.mark.once
+
 
 def test_the_next_address_is_tried(server: Misbehaving, store: Store) -> None:
     server.answers["/c"] = [Answer(BODY)]

@@ -13,6 +13,8 @@ from reprobuild.fetch.download import Download, fetch_all
 from reprobuild.store.store import Store
 from tests.downloads import BODY, DIGEST
 
+pytestmark = pytest.mark.once
+
 
 def test_a_file_of_the_recipes_folder(store: Store, tmp_path: Path) -> None:
     (tmp_path / "recipe/data").mkdir(parents=True)

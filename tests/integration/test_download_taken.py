@@ -16,6 +16,8 @@ from reprobuild.store.store import Store
 from tests.downloads import BODY, DIGEST, OTHER, TROUBLES, partials, wait_for
 from tests.misbehaving import Answer, Misbehaving
 
+pytestmark = pytest.mark.once
+
 
 class Reader:
     """Reads a file to its end, and remembers what it read each time."""

@@ -15,6 +15,8 @@ from tests.gate_scene import BODY, Scene, U, make_scene, recorded, replayed
 from tests.sites.files import FileSite, Page, SignedLinks
 from tests.upstreams import Answer, Request
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:

@@ -21,6 +21,8 @@ from tests.doors import ELSEWHERE, Entry, opened, read_all
 from tests.gate_scene import Scene, U, make_scene, recorded
 from tests.sites.files import FileSite, Page
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:

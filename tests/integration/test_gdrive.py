@@ -31,6 +31,8 @@ from tests.sites.drive import HOSTS, QUOTA, DriveFile, DriveSite
 from tests.sites.files import FileSite, Page
 from tests.upstreams import Answer, Request, Site, Upstreams, moved, page, upstreams
 
+pytestmark = pytest.mark.once
+
 ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 BODY = bytes(range(256)) * 20_000
 PIN = Pin(name="model.tar.gz", size=len(BODY), sha256=Digest.of(BODY))
@@ -308,6 +310,7 @@ def drive():
 '''
 
 
+@pytest.mark.twice
 def test_what_is_locked_is_built_from_an_empty_store_and_a_quota_is_said(scene: Scene) -> None:
     folder = scene.folder / "project"
     (folder / "recipes/drive").mkdir(parents=True)

@@ -15,6 +15,8 @@ from tests.git_scene import Scene, made, make_scene
 from tests.sites.git import GitSite
 from tests.upstreams import Answer, Request
 
+pytestmark = pytest.mark.once
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 
 

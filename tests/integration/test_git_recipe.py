@@ -16,6 +16,8 @@ from tests.projects import require_sandbox
 from tests.sites.git import GitSite, repository
 from tests.upstreams import Answer, Request, page
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
@@ -42,6 +44,7 @@ def project_of(scene: Scene, commit: str) -> CliProject:
     return CliProject(folder, folder / "store", scene.net.environment())
 
 
+@pytest.mark.twice
 def test_a_recipe_is_locked_and_built_again_in_a_fresh_store(scene: Scene) -> None:
     commit = repository(scene.folder / "served/model.git", FILES)
     project = project_of(scene, commit)

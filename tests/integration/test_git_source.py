@@ -26,6 +26,8 @@ from tests.golden import assert_golden
 from tests.sites.git import GitSite, repository
 from tests.upstreams import Answer, Request, moved, page
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:

@@ -12,6 +12,8 @@ from reprobuild.errors import UpstreamError
 from tests.git_scene import Scene, made, make_scene
 from tests.sites.git import repository
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:

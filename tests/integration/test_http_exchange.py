@@ -17,6 +17,8 @@ from reprobuild.fetch.http import Http
 from reprobuild.fetch.reach import NotPublicError
 from tests.misbehaving import Answer, Misbehaving, certificate
 
+pytestmark = pytest.mark.once
+
 
 @contextmanager
 def listener(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:

@@ -34,6 +34,8 @@ from tests.golden import assert_golden
 from tests.sites.hub import CDN, HUB, HubSite, Model
 from tests.upstreams import Answer, Request, Site, Upstreams, moved, upstreams
 
+pytestmark = pytest.mark.once
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "org/tiny"
 CONFIG = b'{"model_type": "tiny"}\n'

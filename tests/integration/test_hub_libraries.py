@@ -12,6 +12,8 @@ from tests.require import require
 from tests.sites.hub import HubSite, Model
 from tests.upstreams import upstreams
 
+pytestmark = pytest.mark.once
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = f'''\
 """A model for huggingface_hub, and data for NLTK."""

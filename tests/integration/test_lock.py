@@ -15,6 +15,8 @@ import pytest
 from reprobuild.derivation.derive import ASSEMBLER
 from tests.projects import Project
 
+pytestmark = pytest.mark.once
+
 RECIPE = """from reprobuild import files, image, recipe, url
 
 @recipe(version="1.0")
@@ -163,6 +165,7 @@ def test_a_failure_writes_nothing(project: Project) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL], ids=["interrupt", "kill"])
+@pytest.mark.twice
 def test_an_end_at_any_moment_leaves_the_old_lock_or_the_new_one(
     project: Project, sent: signal.Signals
 ) -> None:

@@ -19,6 +19,8 @@ from tests.servers import REGISTRY_PASSWORD, docker_registry, run
 from tests.sites.registry import BlobSite, RegistrySite, TokenSite, failure
 from tests.upstreams import Answer, Authority, Upstreams, upstreams
 
+pytestmark = pytest.mark.once
+
 SAID = {"Env": ["PATH=/bin"], "WorkingDir": "/srv"}
 LOWER = layer({"etc/motd": b"hello", "srv/gone": b"1", "srv/big": bytes(3_000_000)}, folders=["etc", "srv"])
 IMAGE = BaseImage([LOWER, layer({"srv/new": b"3"}, whiteouts=["srv/gone"])], SAID)

@@ -35,6 +35,8 @@ from tests.golden import assert_golden
 from tests.require import program, require
 from tests.servers import run, short_folder
 
+pytestmark = pytest.mark.once
+
 SAID: dict[str, Any] = {
     "Env": ["PATH=/opt/bin:/bin", "WORD=base", "WORD=last"],
     "WorkingDir": "srv/",
@@ -323,6 +325,7 @@ def listed(tree: Tree) -> list[tuple[str, str, int, int, int, str]]:
     return [(one.path, one.kind, one.mode, one.uid, one.size, one.target) for one in tree]
 
 
+@pytest.mark.twice
 def test_docker_has_the_same_files(scene: Scene, docker: Docker) -> None:
     archive = write_docker_archive(scene.folder / "base.tar", VARIED, "test/varied:1")
     docker("load", "--input", str(archive))
@@ -336,6 +339,7 @@ def test_docker_has_the_same_files(scene: Scene, docker: Docker) -> None:
     assert exported(found.stdout) == listed(scene.tree("docker-archive:base.tar"))
 
 
+@pytest.mark.twice
 def test_podman_has_the_same_files(scene: Scene) -> None:
     podman = str(program("podman"))
     require("podman", "" if os.geteuid() == 0 else "podman needs root, or a range of uids")

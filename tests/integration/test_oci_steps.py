@@ -116,6 +116,7 @@ def second():
 '''
 
 
+@pytest.mark.once
 def test_debian_and_a_python_of_its_own_make_a_base(debian: Machine, tmp_path: Path) -> None:
     """From Debian's packages to an image, to a base with its Python moved below /usr/local, to an image."""
     require_sandbox(tmp_path / "try")

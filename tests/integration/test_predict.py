@@ -225,6 +225,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.once
 def test_memory_does_not_grow_with_cached_records(project: Project, tmp_path: Path) -> None:
     peaks = []
     for count in (20_000, 200_000):

@@ -12,6 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reprobuild.digest import Digest
 from reprobuild.images import artifact
 from tests.daemons import Docker
@@ -19,12 +21,15 @@ from tests.require import program
 from tests.servers import run
 from tests.shops import Shop, copy_tag, edit, skopeo
 
+pytestmark = pytest.mark.once
+
 TYPES = {artifact.PROVENANCE_TYPE, artifact.SBOM_TYPE, artifact.LOCK_TYPE}
 
 
 # What a registry gets
 
 
+@pytest.mark.twice
 def test_an_image_goes_out_under_its_tag_with_what_refers_to_it(shop: Shop) -> None:
     said = shop.publish("copier", "--json").json
     realized = shop.project.call("realize", "copier", "--json").json
@@ -226,6 +231,7 @@ def test_what_is_killed_on_the_way_has_no_tag_and_the_next_call_ends_it(own_shop
 # Others
 
 
+@pytest.mark.twice
 def test_docker_pulls_it_and_its_predictor_gives_the_same_lines(shop: Shop, docker: Docker) -> None:
     tag = shop.publish("copier", "--json").json["tag"]
     docker("pull", "--quiet", tag)

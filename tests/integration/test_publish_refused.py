@@ -14,6 +14,8 @@ from tests.projects import Project
 from tests.servers import REGISTRY_PASSWORD, docker_registry
 from tests.shops import Shop, copy_tag, edit
 
+pytestmark = pytest.mark.once
+
 
 def test_a_tag_that_is_another_image_is_refused_and_stays(own_shop: Shop) -> None:
     first = own_shop.publish("copier", "--json").json

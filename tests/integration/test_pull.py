@@ -16,6 +16,8 @@ from reprobuild.errors import UsageError
 from tests.projects import Project, make_project, require_sandbox
 from tests.published import Shelf, published
 
+pytestmark = pytest.mark.once
+
 RECORD = '{"text": "abc"}\n'
 
 
@@ -35,6 +37,7 @@ def stranger(tmp_path: Path) -> Project:
     return Project(tmp_path, tmp_path / "store")
 
 
+@pytest.mark.twice
 def test_a_tag_is_enough_for_everything_that_an_image_can_do(shelf: Shelf, stranger: Project) -> None:
     pulled = stranger.call("pull", shelf.tag, "--json").json
     assert pulled["tag"] == shelf.tag

@@ -11,6 +11,8 @@ import pytest
 
 from tests.fetching import SMALL, Scene, elsewhere, fetching, image_id, scene, write
 
+pytestmark = pytest.mark.once
+
 ASKING = (
     '"asks": predictor("wget -q -O {output} http://files.test/small < {input}", **TEXT, '
     'network="recorded", examples=[({"text": "abc"}, {"text": "abc"})]),'

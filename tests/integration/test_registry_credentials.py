@@ -17,6 +17,8 @@ from tests.sites.push import Fault, PushSite, ScopedTokens
 from tests.sites.registry import failure
 from tests.upstreams import Answer, Request, Upstreams, moved
 
+pytestmark = pytest.mark.once
+
 LARGE = noise(3 * MEBIBYTE + 12_345)
 DIGEST = Digest.of(LARGE)
 IMAGE = BaseImage([layer({"srv/new": b"3"})])

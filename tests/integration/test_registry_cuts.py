@@ -16,6 +16,8 @@ from tests.sites.push import Fault, PushSite
 from tests.sites.registry import failure
 from tests.upstreams import Answer, Upstreams
 
+pytestmark = pytest.mark.once
+
 LARGE = noise(3 * MEBIBYTE + 12_345)
 DIGEST = Digest.of(LARGE)
 

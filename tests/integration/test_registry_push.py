@@ -20,6 +20,8 @@ from tests.servers import REGISTRY_PASSWORD, docker_registry, run
 from tests.sites.jwt import JwtSite
 from tests.upstreams import Authority, Upstreams
 
+pytestmark = pytest.mark.once
+
 SAID = {"Env": ["PATH=/bin"], "WorkingDir": "/srv"}
 LARGE = noise(3 * MEBIBYTE + 12_345)
 IMAGE = BaseImage([layer({"srv/big": LARGE}), layer({"srv/new": b"3"})], SAID)

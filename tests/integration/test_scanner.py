@@ -21,11 +21,16 @@ from reprobuild.images.artifact import SBOM_TYPE
 from reprobuild.publish.about import About
 from reprobuild.publish.bundle import bundled
 from reprobuild.settings import load
-from tests.integration.test_recipes import LOCKED, project, realize
+from tests.own_recipes import LOCKED, realize
 from tests.projects import Project
 from tests.require import require
 
-__all__ = ["project"]  # the fixture: one store for all recipes
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def project(own_recipes: Project) -> Project:
+    return own_recipes
 
 
 @pytest.mark.parametrize("recipe", LOCKED)

@@ -18,6 +18,8 @@ from tests.published import Shelf, bomb, copy, published, push, tag_at
 from tests.servers import REGISTRY_PASSWORD, docker_registry, free_port
 from tests.upstreams import Authority
 
+pytestmark = pytest.mark.once
+
 RECORD = '{"text": "abc"}\n'
 
 
@@ -126,6 +128,7 @@ def test_a_substituter_may_want_to_know_who_asks(
         assert statuses(reader.call("realize", "copier", "--json")) == ["pulled"] * 4
 
 
+@pytest.mark.twice
 def test_what_was_pulled_is_as_what_was_built(shelf: Shelf, tmp_path: Path) -> None:
     reader = shelf.reader(tmp_path / "store")
     reader.call("realize", "copier")

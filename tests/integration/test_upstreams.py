@@ -23,6 +23,8 @@ from tests.sites.packages import PackageSite, source_archive
 from tests.upstreams import Answer, Upstreams
 from tests.wheels import wheel
 
+pytestmark = pytest.mark.once
+
 BODY = bytes(range(256)) * 100
 Curl = Callable[..., subprocess.CompletedProcess[bytes]]
 

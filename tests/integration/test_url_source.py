@@ -23,6 +23,8 @@ from reprobuild.tree import Tree, directory, file
 from tests.archives import block, tar
 from tests.misbehaving import Answer, Misbehaving
 
+pytestmark = pytest.mark.once
+
 BODY = b"weights" * 1000
 PIN = Pin(name="model.bin", size=len(BODY), sha256=Digest.of(BODY))
 

@@ -171,12 +171,14 @@ def test_a_fresh_store_builds_the_same_image(scene: Scene, tmp_path: Path) -> No
     assert {layer["status"] for layer in again["layers"]} == {"reused"}
 
 
+@pytest.mark.once
 def test_an_older_version_is_taken_where_one_is_asked_for(scene: Scene) -> None:
     scene.asks("src<2")
     scene.project.call("lock", "sd")
     assert "src-1.0.tar.gz" in scene.pins()
 
 
+@pytest.mark.once
 def test_archives_of_the_day_count(scene: Scene) -> None:
     days = dict.fromkeys(FILES, "2020-01-01T00:00:00Z")
     scene.index.dates.update(days | {"src-3.0.tar.gz": "2024-01-01T00:00:00Z"})
@@ -199,6 +201,7 @@ def test_archives_of_the_day_count(scene: Scene) -> None:
         pytest.param("orphan", 2, "needed to build orphan", id="requirements"),
     ],
 )
+@pytest.mark.once
 def test_a_build_that_fails_says_what_helps(scene: Scene, package: str, code: int, said: str) -> None:
     scene.asks(package)
     ended = scene.project.call("lock", "sd", check=False)
@@ -206,6 +209,7 @@ def test_a_build_that_fails_says_what_helps(scene: Scene, package: str, code: in
     assert "recipe.py:5" in ended.err
 
 
+@pytest.mark.once
 def test_without_build_the_hint_names_it(scene: Scene) -> None:
     scene.asks("leaf")
     recipe = scene.project.folder / "recipes/sd/recipe.py"

@@ -25,6 +25,8 @@ from tests.require import require
 from tests.wheel_scene import APP, RESOLVED, context, image, names, resolve
 from tests.wheels import Index, simple_index, wheel
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def index() -> Iterator[Index]:

@@ -13,6 +13,8 @@ from reprobuild.store.store import Store
 from tests.wheel_scene import APP, resolve
 from tests.wheels import Index, simple_index
 
+pytestmark = pytest.mark.once
+
 DATES = {
     "dep-1.0-py3-none-any.whl": "2020-05-01T23:59:59Z",
     "dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl": "2021-05-01T00:00:00Z",

@@ -30,15 +30,20 @@ def test_an_accepted_golden_holds_until_the_value_changes(
         golden.assert_golden("tar/one", {"a": "ä", "b": [2]})
 
 
-@pytest.mark.parametrize("wanted", ["all", "skopeo,nothing-of-the-kind", "nothing-of-the-kind"])
+@pytest.mark.parametrize(
+    "wanted", ["all", "all -skopeo", "skopeo,nothing-of-the-kind", "nothing-of-the-kind"]
+)
 def test_what_is_required_and_missing_fails(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPROBUILD_REQUIRE", wanted)
     with pytest.raises(pytest.fail.Exception, match="nothing-of-the-kind is not installed"):
         require.require("nothing-of-the-kind")
 
 
-def test_what_is_missing_and_not_required_skips_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPROBUILD_REQUIRE", "skopeo")
+@pytest.mark.parametrize("wanted", ["", "skopeo", "all,-sandbox"])
+def test_what_is_missing_and_not_required_skips_with_the_reason(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPROBUILD_REQUIRE", wanted)
     with pytest.raises(pytest.skip.Exception, match="no user namespaces here"):
         require.require("sandbox", "no user namespaces here")
 
