@@ -13,6 +13,8 @@ from tests.projects import Project, make_project, require_sandbox
 from tests.published import Shelf, copy, published
 from tests.servers import free_port
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
@@ -31,6 +33,7 @@ def knowing(shelf: Shelf, *namespaces: str, to: str = "") -> Project:
     return Project(shelf.project.folder, shelf.project.store, settings)
 
 
+@pytest.mark.twice
 def test_equal_images_are_no_finding(shelf: Shelf) -> None:
     for project in (knowing(shelf, shelf.name), knowing(shelf, to=shelf.name)):
         ended = project.call("audit", "--online", "--json")

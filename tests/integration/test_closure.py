@@ -23,6 +23,8 @@ from tests.published import bomb
 from tests.require import program
 from tests.servers import docker_registry, run
 
+pytestmark = pytest.mark.once
+
 RECORDS = "".join(json.dumps({"text": f"record {number} ü"}) + "\n" for number in range(7))
 EVERYTHING = ("--with-sources", "--predictions")
 IO = ("--input", "-", "--output", "-")
@@ -58,6 +60,7 @@ def away(project: Project, tmp_path: Path) -> Project:
     return Project(project.folder, tmp_path / "away", {"REPROBUILD_OFFLINE": "1"})
 
 
+@pytest.mark.twice
 def test_a_closure_is_enough_to_predict_without_recipe_and_network(
     project: Project, closure: Path, stranger: Project
 ) -> None:

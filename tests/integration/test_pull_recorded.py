@@ -12,6 +12,8 @@ from tests.projects import Project
 from tests.servers import docker_registry
 from tests.sites.files import Page
 
+pytestmark = pytest.mark.once
+
 PREDICTOR = (
     '"asks": predictor("wget -q -O {output} http://files.test/$(cat {input} | wc -l)", **TEXT, '
     'network="recorded", examples=[({"text": "abc"}, {"text": "fresh"})]),'
