@@ -193,8 +193,8 @@ class Running:
         *lines, self.said = (self.said + data).split(b"\n")
         for line in lines:
             if (said := _number(line, b"child-pid")) is not None:
-                self.init_number = said
-                self.init = os.pidfd_open(said)
+                with contextlib.suppress(ProcessLookupError):  # it has ended: what else is said tells why
+                    self.init_number, self.init = said, os.pidfd_open(said)
             elif (said := _number(line, b"exit-code")) is not None:
                 self.exit_code = said
         return True
