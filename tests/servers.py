@@ -20,6 +20,10 @@ from pathlib import Path
 
 from tests.require import program, require
 
+FATAL = ("panic: ", "fatal error: ", "SIG")
+"""How the last words of a program in Go begin."""
+
+LAST_LINES = 20
 START_SECONDS = 60
 REGISTRY_PASSWORD = "correct horse"
 REGISTRY_PASSWORD_HASH = "$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
@@ -79,6 +83,8 @@ def server(
     """Run a server until the context ends; skip the test, with the log's end, where it does not come up.
 
     ``env``: variables beside PATH and HOME, which is the log's folder.
+
+    Raises AssertionError, with what it said last, where it has ended by itself when the context ends.
     """
     path = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     environment = {"PATH": path, "HOME": str(log.parent), **(env or {})}
@@ -99,6 +105,8 @@ def server(
                 require(name, f"{name} does not start here: {last}")
             time.sleep(0.1)
         yield
+        ended = process.poll()
+        assert ended is None, f"{name} ended while it was in use, with {ended}:\n{_last_words(log)}"
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -106,6 +114,13 @@ def server(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _last_words(log: Path) -> str:
+    """Give the end of a log, and what stands around the point where a program in Go gave up."""
+    lines = log.read_text(errors="replace").splitlines()
+    fatal = next((n for n, line in enumerate(lines) if line.startswith(FATAL)), len(lines))
+    return "\n".join([*lines[max(0, fatal - LAST_LINES) : fatal + LAST_LINES], "…", *lines[-LAST_LINES:]])
 
 
 def free_port() -> int:
