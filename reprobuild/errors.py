@@ -3,6 +3,7 @@
     ReprobuildError                 1
     ├── BuildFailedError            1   a command of a step ended with another code than 0
     ├── PredictionFailedError       1   a predictor failed, or its output does not fit
+    │   └── ItemFailedError         1   one record of those that it was given is to blame
     ├── NoProgramError            127   a command that ``run`` or ``shell`` cannot start
     ├── UsageError                  2   arguments, names, settings
     │   ├── RecipeError             2   a recipe that does not evaluate
@@ -44,6 +45,17 @@ class BuildFailedError(ReprobuildError):
 
 class PredictionFailedError(ReprobuildError):
     """A predictor failed, or what it gave does not fit its outputs."""
+
+
+class ItemFailedError(PredictionFailedError):
+    """One record is to blame; ``index``: which one of the batch, or of the call, that raised this."""
+
+    def __init__(self, message: str, hint: str = "", index: int = 0) -> None:
+        super().__init__(message, hint)
+        self.index = index
+
+    def __reduce__(self) -> tuple[type[ReprobuildError], tuple[str, str, int]]:  # type: ignore[override]
+        return (type(self), (self.message, self.hint, self.index))
 
 
 class NoProgramError(ReprobuildError):

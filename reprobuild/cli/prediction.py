@@ -58,8 +58,8 @@ def predict(
     from reprobuild.predict.call import Options
     from reprobuild.predict.files import predict_file
     from reprobuild.predict.parameters import parse_parameters
-    from reprobuild.predict.runner import Limits
     from reprobuild.predict.target import make_target, split_name
+    from reprobuild.predict.worker import Limits
 
     texts = pairs(parameters, "--param")
     limits = Limits(timeout, None if memory is None else memory_size(memory))

@@ -7,6 +7,7 @@ scope), or the whole call (batch scope).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,17 +20,16 @@ from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
 from reprobuild.predict.parameters import (
     CPU,
-    SEED,
     check_device,
     fill_parameters,
-    fresh_seed,
     is_cacheable,
 )
-from reprobuild.predict.runner import NO_LIMITS, Batch, Limits, check_built, run_batch
+from reprobuild.predict.runner import check_built
 from reprobuild.predict.sealed import provenance
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
+from reprobuild.predict.worker import NO_LIMITS, Batch, Limits, start_worker
 from reprobuild.value import NOTHING, Value
 
 CacheMode = Literal["use", "refresh", "off"]
@@ -97,6 +97,7 @@ class Call:
             raise UsageError(f"there is no cache mode {options.cache!r}", "use, refresh or off")
         self.parameters = fill_parameters(self.predictor, options.parameters)
         self.device_class = check_device(self.predictor, options.device)
+        self.device = options.device
         self.limits = options.limits
         self.count = 0
         self.cached = 0
@@ -113,8 +114,6 @@ class Call:
         self._tag = f"{target.recipe}/{name}"
         spools = target.store / "tmp"
         self._spools = str(spools) if spools.is_dir() else None
-        if not self._remembers:
-            self.parameters[SEED] = fresh_seed()
 
     def answer(
         self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None = None
@@ -164,7 +163,7 @@ class Call:
                 yield from _blocks(answers)
                 return
             places = misses.places
-            batch = Batch(pending, len(misses.keys), misses.files, lambda index: label(places[index]))
+            batch = Batch(pending, len(misses.keys), lambda index: label(places[index]), misses.files)
             ends = self._compute(batch, computed)
             self._keep(lambda cache: self._keep_items(cache, misses, computed, label))
             yield from _merged(answers, computed, ends, misses.order)
@@ -246,7 +245,7 @@ class Call:
                 self.cached = self.count
                 yield known
                 return
-            self._compute(Batch(pending, self.count, files, label), computed)
+            self._compute(Batch(pending, self.count, label, files), computed)
             self._keep(lambda cache: self._keep_batch(cache, key, computed))
             yield from _blocks(computed)
 
@@ -280,14 +279,19 @@ class Call:
         ends = array("Q")
         end = 0
 
-        def accept(outputs: list[bytes]) -> None:
+        def accept(index: int, output: bytes) -> None:
             nonlocal end
-            for output in outputs:
-                end += len(output) + 1
-                ends.append(end)
-            computed.write(b"\n".join(outputs) + b"\n")
+            end += len(output) + 1
+            ends.append(end)
+            computed.write(output + b"\n")
 
-        ran = run_batch(self.target, self.name, self.parameters, batch, self.limits, self._tell, accept)
+        device, limits = self.device, self.limits
+        with contextlib.closing(
+            start_worker(
+                self.target, self.name, self.parameters, device=device, limits=limits, tell=self._tell
+            )
+        ) as worker:
+            ran = worker.compute(batch, accept)
         self.computed = batch.count
         self._provenance = provenance(
             self.device_class,

@@ -21,9 +21,9 @@ from reprobuild.predict.call import CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.parameters import CPU, SEED
 from reprobuild.predict.records import encode_records
-from reprobuild.predict.runner import Limits
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target, make_target, split_name
+from reprobuild.predict.worker import Limits
 
 Json = Any
 

@@ -1,4 +1,4 @@
-"""Runs a predictor of protocol ``files`` once: records in as JSON Lines, one record out for each.
+"""The worker of protocol ``files``: a command that is run once for each batch, JSON Lines in and out.
 
 Knows nothing of caches and keys: it gets distinct records and gives outputs in their order, all of
 them checked, or an error that says which is missing, extra or malformed.
@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.program import obstacle
-from reprobuild.engine.protocol import Command, Result
-from reprobuild.errors import InputError, NotBuiltError, PredictionFailedError, RefusedFetchError
+from reprobuild.engine.protocol import Command, Engine, Result
+from reprobuild.errors import (
+    InputError,
+    ItemFailedError,
+    NotBuiltError,
+    PredictionFailedError,
+    RefusedFetchError,
+)
 from reprobuild.events import OutputLine, Tell
 from reprobuild.predict.fields import Fields
-from reprobuild.predict.parameters import CPU, fill_command
+from reprobuild.predict.parameters import SEED, fill_command, fresh_seed
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.target import Target
+from reprobuild.predict.worker import Accept, Batch, Fail, Limits, Ran
 from reprobuild.tree import NORMAL_TIME
-from reprobuild.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,98 +42,99 @@ TAIL_LINES = 20
 """Of what the command printed, in an error."""
 
 
-class Limits(Value):
-    """What a command may use."""
-
-    timeout: float | None = None
-    """Seconds."""
-    memory: int | None = None
-    """Bytes."""
-
-
-NO_LIMITS = Limits()
-
-
-class Batch(Value):
-    """Records for one run of a command."""
-
-    records: Spool
-    """Canonical JSON Lines, to be read from the start."""
-    count: int
-    files: Mapping[str, Path]
-    """Name below ``/in/files`` → file of the host that had this digest (the name's first 64 digits)."""
-    labels: Callable[[int], str]
-    """Says what the caller calls a record of the batch, by its index: ``line 7 of in.jsonl``."""
-
-
-class Ran(Value):
-    """How a run went that gave all its outputs."""
-
-    seconds: float
-    engine: str
-    refused: int = 0
-    """How many things it asked the network for, did not get, and coped without."""
-
-
 def check_built(predictor: Predictor) -> None:
     """Raise NotBuiltError for a protocol that this release does not have."""
     if predictor.protocol == "stream":
         raise NotBuiltError("predictors of protocol 'stream' are not built yet", 'use protocol="files"')
 
 
-def run_batch(
-    target: Target,
-    name: str,
-    parameters: Mapping[str, Any],
-    batch: Batch,
-    limits: Limits,
-    tell: Tell,
-    accept: Callable[[list[bytes]], None],
-) -> Ran:
-    """Run the command on a batch; ``accept`` gets the canonical outputs in chunks, in order.
+class FilesWorker:
+    """Runs the command once for each batch."""
 
-    ``accept`` has had all of them if and only if this returns. Raises PredictionFailedError,
-    RefusedFetchError, EngineError.
-    """
-    predictor = target.predictor(name)
-    shown = f"{target.recipe}/{name}"
-    text = fill_command(predictor, parameters, source=INPUT, destination=OUTPUT, device=CPU)
-    with target.scratch("predict") as scratch:
-        given, taken = scratch / "in", scratch / "out"
-        _stage(given, batch, scratch.stat().st_uid)
-        taken.mkdir(mode=0o755)
-        command = Command(
-            argv=("/bin/sh", "-c", text),
-            env=target.env,
-            workdir=target.workdir,
-            inputs={"/in": given},
-            outputs={"/out": taken},
-            threads=predictor.threads,
-            timeout=limits.timeout,
-            memory=limits.memory,
-        )
-        engine = target.engine()
-        with engine.ground(target.layers) as ground:
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        device: str,
+        limits: Limits,
+        tell: Tell,
+    ) -> None:
+        """Take what ``worker.start_worker`` takes."""
+        self.refused = 0
+        self._target = target
+        self._predictor = target.predictor(name)
+        self._shown = f"{target.recipe}/{name}"
+        self._parameters = parameters
+        self._device = device
+        self._limits = limits
+        self._tell = tell
+
+    def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
+        """Run the command on a batch; ``accept`` gets nothing before all outputs have been checked.
+
+        ``fail`` is never called: what one command did for many records can't be told apart.
+        """
+        predictor, target = self._predictor, self._target
+        parameters = dict(self._parameters)
+        if predictor.random:
+            parameters.setdefault(SEED, fresh_seed())
+        text = fill_command(predictor, parameters, source=INPUT, destination=OUTPUT, device=self._device)
+        with target.scratch("predict") as scratch:
+            given, taken = scratch / "in", scratch / "out"
+            _stage(given, batch, scratch.stat().st_uid)
+            taken.mkdir(mode=0o755)
+            command = Command(
+                argv=("/bin/sh", "-c", text),
+                env=target.env,
+                workdir=target.workdir,
+                inputs={"/in": given},
+                outputs={"/out": taken},
+                threads=predictor.threads,
+                timeout=self._limits.timeout,
+                memory=self._limits.memory,
+            )
+            engine = target.engine()
+            result, gate = self._run(engine, command)
+            _check_result(self._shown, predictor, result, self._limits, gate)
+            with Spool(str(scratch)) as outputs:
+                try:
+                    _read_outputs(self._shown, predictor, taken / "output.jsonl", batch, result, outputs)
+                except PredictionFailedError as error:
+                    if gate.refused:
+                        raise _refused(self._shown, predictor, gate, error.message) from error
+                    raise
+                self._tell_of(gate)
+                outputs.seek(0)
+                for index, output in enumerate(outputs):
+                    accept(index, output[:-1])
+        return Ran(result.seconds, engine.name, len(gate.refused))
+
+    def close(self) -> None:
+        """Nothing lives on between batches."""
+
+    def _run(self, engine: Engine, command: Command) -> tuple[Result, Gate]:
+        with engine.ground(self._target.layers) as ground:
             if problem := obstacle(ground, command):
                 raise PredictionFailedError(
-                    f"the predictor {shown} cannot start: {problem} in its image",
-                    f"add what it needs to its recipe: reprobuild show {shown.partition('/')[0]}",
+                    f"the predictor {self._shown} cannot start: {problem} in its image",
+                    f"add what it needs to its recipe: reprobuild show {self._target.recipe}",
                 )
-            gate = target.gateway(predictor)
+            gate = self._target.gateway(self._predictor)
+            tell = self._tell
             result = engine.run(ground, command, gateway=gate, output=lambda line: tell(_line_told(line)))
-        _check_result(shown, predictor, result, limits, gate)
-        try:
-            _read_outputs(shown, predictor, taken / "output.jsonl", batch, result, accept)
-        except PredictionFailedError as error:
-            if gate.refused:
-                raise _refused(shown, predictor, gate, error.message) from error
-            raise
+        return result, gate
+
+    def _tell_of(self, gate: Gate) -> None:
+        """Say what was refused to a command that coped; raises RefusedFetchError where that is not wanted."""
+        self.refused += len(gate.refused)
         if gate.refused or gate.unused:
             from reprobuild.build.refusals import tell_of_gate
 
-            mend = _mend(shown, predictor, gate)
-            tell_of_gate(f"the predictor {shown}", gate, tell, strict=target.strict_network, mend=mend)
-    return Ran(result.seconds, engine.name, len(gate.refused))
+            mend = _mend(self._shown, self._predictor, gate)
+            strict = self._target.strict_network
+            tell_of_gate(f"the predictor {self._shown}", gate, self._tell, strict=strict, mend=mend)
 
 
 def _stage(folder: Path, batch: Batch, owner: int) -> None:
@@ -209,19 +216,15 @@ def _mend(shown: str, predictor: Predictor, gate: Gate) -> str:
 
 
 def _read_outputs(
-    shown: str,
-    predictor: Predictor,
-    path: Path,
-    batch: Batch,
-    result: Result,
-    accept: Callable[[list[bytes]], None],
+    shown: str, predictor: Predictor, path: Path, batch: Batch, result: Result, outputs: Spool
 ) -> None:
+    """Write the canonical form of each output to ``outputs``, if they are as many as the records."""
+
     def refuse(line: int, reason: str) -> PredictionFailedError:
         if line > batch.count:
             return _failed(shown, f"it wrote more than the {batch.count} records that it was given", result)
-        return _failed(
-            shown, f"its output for {batch.labels(line - 1)} (line {line} of {OUTPUT}): {reason}", result
-        )
+        what = f"its output for {batch.named(line - 1)} (line {line} of {OUTPUT}): {reason}"
+        return ItemFailedError(_failed(shown, what, result).message, index=line - 1)
 
     count = 0
     with _open_output(shown, path, result) as file:
@@ -229,12 +232,12 @@ def _read_outputs(
             count += len(chunk)
             if count > batch.count:
                 raise refuse(count, "")
-            accept(chunk)
+            outputs.write(b"\n".join(chunk) + b"\n")
     if count < batch.count:
         raise _failed(
             shown,
             f"it wrote {count} of {batch.count} outputs; the first that is missing is that for "
-            f"{batch.labels(count)}",
+            f"{batch.named(count)}",
             result,
         )
 

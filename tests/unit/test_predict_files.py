@@ -26,7 +26,7 @@ from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.files import predict_file
-from reprobuild.predict.runner import Limits
+from reprobuild.predict.worker import Limits
 from tests.host_engine import HostEngine, make_target, reverser
 
 
@@ -234,7 +234,10 @@ FAILURES = {
     "too few": ('echo \'{"output":"x"}\' > {output}', r"1 of 2 outputs.*line 2 of .*in\.jsonl"),
     "too many": ('yes \'{"output":"x"}\' | head -3 > {output}', "more than the 2 records"),
     "far too many": ('yes \'{"output":"x"}\' | head -90000 > {output}', "more than the 2 records"),
-    "no JSON": ("printf 'x\\ny\\n' > {output}", r"line 1 of .*in\.jsonl \(line 1 of /out.*: no JSON"),
+    "no JSON": (
+        "printf 'x\\ny\\n' > {output}",
+        r"line 1 of .*in\.jsonl, {.text.:.a.} \(line 1 of /out.*: no JSON",
+    ),
     "empty line": ("printf '\\n\\n' > {output}", "the line is empty"),
     "missing field": ("yes '{{}}' | head -2 > {output}", "the field output is missing"),
     "extra field": ('yes \'{"output":"","more":1}\' | head -2 > {output}', "the field 'more' is not known"),
