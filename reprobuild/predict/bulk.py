@@ -6,6 +6,7 @@ some 50 microseconds on a write and 13 on a read; a statement for thousands of k
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -32,13 +33,22 @@ _VARIABLES = 8192 if sqlite3.sqlite_version_info >= (3, 32) else 999
 
 _INSERT = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"
-    " filename, value) VALUES (?, 1, ?, NULL, ?, 0, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO "
+    " filename, value) VALUES (?, 1, ?, NULL, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO "
 )
 _UPDATE = (
-    "UPDATE SET store_time = excluded.store_time, access_time = excluded.access_time, access_count = 0,"
-    " expire_time = NULL, tag = excluded.tag, size = excluded.size, mode = excluded.mode,"
-    " filename = excluded.filename, value = excluded.value"
+    "UPDATE SET store_time = excluded.store_time, access_time = excluded.access_time,"
+    " access_count = excluded.access_count, expire_time = NULL, tag = excluded.tag,"
+    " size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value"
 )
+
+
+class Written(NamedTuple):
+    """A value that is on its way into the table."""
+
+    key: bytes
+    value: bytes
+    filename: str
+    """Of the file that holds it, or empty."""
 
 
 class Row(NamedTuple):
@@ -78,55 +88,64 @@ def read_many(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[byt
     return found
 
 
-def write_many(
-    connection: sqlite3.Connection,
-    folder: Path,
-    items: Iterable[tuple[bytes, bytes]],
-    *,
-    tag: str,
-    replace: bool,
-) -> None:
-    """Keep values under keys, all or none of them.
-
-    ``replace``: whether a value that is there already gives way (its file stays, for ``gc``: a reader
-    may be at it). Large values are written and synced as files before the rows that name them.
-    """
-    now = time.time()
-    rows: list[tuple[object, ...]] = []
-    for key, value in sorted(items):
-        if len(value) < LARGEST_ROW:
-            rows.append((key, now, now, tag, 0, RAW, None, value))
-        else:
-            rows.append((key, now, now, tag, len(value), BINARY, _write_file(folder, value), None))
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Do a block of writes whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany(_INSERT + (_UPDATE if replace else "NOTHING"), rows)
+        yield
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
 
 
-def read_all(connection: sqlite3.Connection, tag: str | None = None) -> Iterator[Row]:
-    """Give every row, in the order in which they lie in the file; or those with a tag, in that of keys."""
+def write_files(folder: Path, items: Iterable[tuple[bytes, bytes]]) -> list[Written]:
+    """Write and sync what becomes files; give all values by their keys, in the order of keys."""
+    return [
+        Written(key, value, "" if len(value) < LARGEST_ROW else _write_file(folder, value))
+        for key, value in sorted(items)
+    ]
+
+
+def write_rows(
+    connection: sqlite3.Connection, written: Iterable[Written], *, tag: str, making: int, replace: bool
+) -> None:
+    """Keep values under keys, inside a transaction.
+
+    ``making``: the number of what they were made with, 0 where that is not known (``makings``);
+    ``replace``: whether a value that is there already gives way (its file stays, for ``gc``: a reader
+    may be at it).
+    """
+    now = time.time()
+    rows = (
+        (key, now, now, making, tag, len(value), BINARY, filename, None)
+        if filename
+        else (key, now, now, making, tag, 0, RAW, None, value)
+        for key, value, filename in written
+    )
+    connection.executemany(_INSERT + (_UPDATE if replace else "NOTHING"), rows)
+
+
+def read_all(
+    connection: sqlite3.Connection, tag: str | None = None, making: int | None = None
+) -> Iterator[Row]:
+    """Give every row, in the order in which they lie in the file; or those with a tag and a making, in that
+    of keys.
+    """
     statement = "SELECT rowid, key, tag, mode, filename, value FROM Cache"
-    if tag is None:
-        cursor = connection.execute(f"{statement} ORDER BY rowid")
-    else:
-        cursor = connection.execute(f"{statement} WHERE tag = ? ORDER BY key", (tag,))
+    asked = {"tag": tag, "access_count": making}
+    chosen = {column: value for column, value in asked.items() if value is not None}
+    where = " AND ".join(f"{column} = ?" for column in chosen)
+    order = f"WHERE {where} ORDER BY key" if chosen else "ORDER BY rowid"
+    cursor = connection.execute(f"{statement} {order}", tuple(chosen.values()))
     while rows := cursor.fetchmany(1024):
         yield from map(Row._make, rows)
 
 
 def delete_rows(connection: sqlite3.Connection, rowids: Iterable[int]) -> None:
-    """Forget rows; their files stay for ``stray_files``."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.executemany("DELETE FROM Cache WHERE rowid = ?", [(rowid,) for rowid in rowids])
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    """Forget rows, inside a transaction; their files stay for ``stray_files``."""
+    connection.executemany("DELETE FROM Cache WHERE rowid = ?", [(rowid,) for rowid in rowids])
 
 
 def read_file(folder: Path, filename: object) -> bytes | None:

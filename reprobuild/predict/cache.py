@@ -12,14 +12,19 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reprobuild.errors import CheckFailedError, OutsideError
-from reprobuild.predict import bulk
-from reprobuild.predict.sealed import Prediction, has_coped, seal, unseal
-from reprobuild.store.file_system import is_network_file_system
+from reprobuild.errors import CheckFailedError, OutsideError, ReprobuildError
+from reprobuild.predict import bulk, makings
+from reprobuild.predict.makings import Input, Making
+from reprobuild.predict.sealed import Prediction, facts_of, has_coped, seal, seconds_each, unseal
+from reprobuild.store.file_system import MOUNTS, is_network_file_system
 from reprobuild.value import Value
+
+HITS_SECONDS = 1.0
+"""How long hits are counted before they are written."""
 
 
 class Found(Value):
@@ -39,7 +44,7 @@ class Stats(Value):
     folder: Path
     predictions: int
     size: int
-    """Bytes on disk, database and files."""
+    """Bytes on disk that are in use, database and files."""
 
 
 class PredictionCache:
@@ -51,6 +56,9 @@ class PredictionCache:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._hits: dict[bytes, int] = {}
+        self._hits_pid = os.getpid()
+        self._flushed = time.monotonic()
 
     @classmethod
     def open(cls, store: Path, environment: Mapping[str, str] = os.environ) -> PredictionCache:
@@ -117,19 +125,70 @@ class PredictionCache:
         *,
         tag: str,
         replace: bool = False,
+        making: bytes = b"",
+        records: Sequence[bytes] = (),
     ) -> None:
         """Keep outputs under keys, all or none.
 
-        ``tag``: what a person calls the predictor; ``replace``: whether they take the place of what is there.
+        ``tag``: what a person calls the predictor; ``replace``: whether they take the place of what is there;
+        ``making``: what their keys share, as ``KeyMaker`` has it; ``records``: the input of each output as it
+        entered its key, of which a sample is kept for audits; or none. Raises ValueError for what is no
+        output: nothing, or lines of which the last has no end.
         """
-        sealed = [(key, seal(key, provenance, output)) for key, output in outputs]
+        pairs = list(outputs)
+        if wrong := next((key for key, output in pairs if output[-1:] != b"\n"), None):
+            raise ValueError(f"the output for {wrong.hex()[:16]} is empty or cut off: it is not kept")
+        sealed = [(key, seal(key, provenance, output)) for key, output in pairs]
         with self._connected() as connection:
-            bulk.write_many(connection, self.folder, sealed, tag=tag, replace=replace)
+            written = bulk.write_files(self.folder, sealed)
+            with bulk.transaction(connection):
+                number = makings.number_of(connection, making, tag) if making else 0
+                bulk.write_rows(connection, written, tag=tag, making=number, replace=replace)
+                if making and records:
+                    makings.keep_inputs(connection, number, [key for key, _ in pairs], records)
+                if making:
+                    items = sum(output.count(b"\n") for _, output in pairs)
+                    seconds = items * seconds_each(facts_of(provenance))
+                    makings.add_computed(connection, number, items, seconds)
 
-    def rows(self, tag: str | None = None) -> Iterator[bulk.Row]:
-        """Give every row as it is kept, unchecked; or those of one predictor, in the order of their keys."""
+    def hit(self, making: bytes, count: int) -> None:
+        """Count records that were answered from the cache, for statistics and for what ``gc`` takes first.
+
+        They are written once a second at most, and at the end; a lock is not waited for.
+        """
+        if not count:
+            return
+        with self._lock:
+            if self._hits_pid != os.getpid():
+                self._hits, self._hits_pid = {}, os.getpid()
+            digest = hashlib.sha256(making).digest()
+            self._hits[digest] = self._hits.get(digest, 0) + count
+            if time.monotonic() - self._flushed > HITS_SECONDS:
+                self._flush_hits()
+
+    def makings(self) -> list[Making]:
+        """Give what the predictions were made with, in the order in which that came."""
+        self.flush()
         with self._connected() as connection:
-            yield from bulk.read_all(connection, tag)
+            return makings.makings(connection)
+
+    def pace(self, making: bytes) -> float | None:
+        """Give the seconds that a record took when it was computed; None where nothing was yet."""
+        with self._connected() as connection:
+            found = makings.making_of(connection, making)
+        return found.pace if found is not None and found.items else None
+
+    def inputs(self, making: int | None = None) -> Iterator[Input]:
+        """Give the sample of inputs that is kept, unchecked; or that of one making."""
+        with self._connected() as connection:
+            yield from makings.inputs(connection, making)
+
+    def rows(self, tag: str | None = None, making: int | None = None) -> Iterator[bulk.Row]:
+        """Give every row as it is kept, unchecked; or those of one predictor, or making, in the order of
+        their keys.
+        """
+        with self._connected() as connection:
+            yield from bulk.read_all(connection, tag, making)
 
     def damage(self) -> list[str]:
         """Give what SQLite finds wrong with its file: nothing where it is sound."""
@@ -137,10 +196,14 @@ class PredictionCache:
             lines = [line for (line,) in connection.execute("PRAGMA quick_check(10)")]
         return [] if lines == ["ok"] else lines
 
-    def discard(self, rowids: Iterable[int]) -> None:
-        """Forget rows."""
-        with self._connected() as connection:
+    def discard(
+        self, rowids: Iterable[int] = (), *, inputs: Iterable[bytes] = (), numbers: Iterable[int] = ()
+    ) -> None:
+        """Forget rows, inputs by their keys, and makings by their numbers."""
+        with self._connected() as connection, bulk.transaction(connection):
             bulk.delete_rows(connection, rowids)
+            makings.forget_inputs(connection, inputs)
+            makings.forget_makings(connection, numbers)
 
     def sweep(self, *, age: float = 3600.0) -> int:
         """Remove the files that no prediction names and that are older than ``age`` seconds.
@@ -160,13 +223,20 @@ class PredictionCache:
         with self._connected() as connection:
             (count,) = connection.execute("SELECT count(*) FROM Cache").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             (files,) = connection.execute("SELECT coalesce(sum(size), 0) FROM Cache").fetchone()
-        return Stats(self.folder, count, pages * page + files)
+        return Stats(self.folder, count, (pages - free) * page + files)
+
+    def flush(self) -> None:
+        """Write what was counted, as far as nobody else is writing."""
+        with self._lock:
+            self._flush_hits()
 
     def close(self) -> None:
         """Let go of the database; the next use opens it again."""
         with self._lock:
+            self._flush_hits()
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
             self._connection = None
@@ -176,6 +246,20 @@ class PredictionCache:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _flush_hits(self) -> None:
+        """Statistics are worth no waiting and no failure: what can't be written now waits, or is lost."""
+        self._flushed = time.monotonic()
+        if not self._hits or self._hits_pid != os.getpid():
+            return
+        with contextlib.suppress(ReprobuildError, sqlite3.Error), self._connected() as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                with bulk.transaction(connection):
+                    makings.add_hits(connection, self._hits)
+                self._hits = {}
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(bulk.BUSY_SECONDS * 1000)}")
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -191,37 +275,43 @@ class PredictionCache:
                 raise _damaged(self.folder, error) from None
 
 
-def cache_folder(store: Path, environment: Mapping[str, str] = os.environ) -> Path:
+def cache_folder(
+    store: Path, environment: Mapping[str, str] = os.environ, mounts: str | os.PathLike[str] = MOUNTS
+) -> Path:
     """Give the folder of a store's predictions: in it, or on local disk where the store is on a network.
 
     SQLite's write-ahead log needs memory that all users share, which no network file system gives.
     """
-    if not is_network_file_system(store):
+    if not is_network_file_system(store, mounts):
         return store / "predictions"
     home = environment.get("HOME") or os.path.expanduser("~")
     caches = environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
     base = Path(caches)
-    if is_network_file_system(base):
+    if is_network_file_system(base, mounts):
         base = Path(environment.get("TMPDIR") or "/tmp") / f"reprobuild-{os.getuid()}"
     name = hashlib.sha256(os.fsencode(store.absolute())).hexdigest()[:16]
     return base / "reprobuild" / f"predictions-{name}"
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether diskcache has made its whole schema here; the last thing that it makes is this trigger."""
+    """Whether the whole schema is here: diskcache's, of which this trigger is the last, and our tables."""
     if not (folder / bulk.DATABASE).exists():
         return False
     with contextlib.closing(bulk.connect(folder)) as connection:
         found = connection.execute(
-            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name = 'Settings_size_delete'"
+            "SELECT count(*) FROM sqlite_master WHERE (type = 'trigger' AND name = 'Settings_size_delete')"
+            " OR (type = 'table' AND name = ?)",
+            (makings.LAST_TABLE,),
         )
-        return bool(found.fetchone()[0])
+        return bool(found.fetchone()[0] == 2)
 
 
 def _make(folder: Path) -> None:
     from reprobuild.predict.disk import open_diskcache
 
     open_diskcache(folder).close()
+    with contextlib.closing(bulk.connect(folder)) as connection:
+        makings.make_tables(connection)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from reprobuild.errors import OutsideError, ReprobuildError, UsageError
 from reprobuild.events import ItemsProgressed, Note, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
+from reprobuild.predict.makings import LARGEST_INPUT
 from reprobuild.predict.parameters import (
     CPU,
     check_device,
@@ -136,8 +137,10 @@ class Call:
                 "see whether the disk that the store is on is full",
             ) from error
         finally:
-            if self._cache is not None and self._owns_cache:
-                self._cache.close()
+            if self._cache is not None:
+                self._cache.hit(self._keys.making, self.cached)
+                if self._owns_cache:
+                    self._cache.close()
 
     def summary(self, seconds: float) -> Summary:
         """Sum up, when all has been answered."""
@@ -165,7 +168,7 @@ class Call:
             places = misses.places
             batch = Batch(pending, len(misses.keys), lambda index: label(places[index]), misses.files)
             ends = self._compute(batch, computed)
-            self._keep(lambda cache: self._keep_items(cache, misses, computed, label))
+            self._keep(lambda cache: self._keep_items(cache, misses, pending, computed, label))
             yield from _merged(answers, computed, ends, misses.order)
 
     def _take_misses(
@@ -209,18 +212,26 @@ class Call:
             self._tell(Warned(f"outputs of {self._tag} are not kept: {error.message}", error.hint))
 
     def _keep_items(
-        self, cache: PredictionCache, misses: _Misses, computed: Spool, label: Callable[[int], str]
+        self,
+        cache: PredictionCache,
+        misses: _Misses,
+        pending: Spool,
+        computed: Spool,
+        label: Callable[[int], str],
     ) -> None:
         changed: list[int] = []
         computed.seek(0)
+        pending.seek(0)
+        asked = iter(pending)
         first = 0
         for part in _parts(zip(misses.keys, computed, strict=True)):
+            records = [line[:-1] for _, line in zip(part, asked, strict=False)]
             if not self._reads:
                 before = cache.get_many([key for key, _ in part]).outputs
                 differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
                 changed += [misses.places[first + n] for n in differ]
             replace = not self._reads or not self._replaced.isdisjoint(key for key, _ in part)
-            cache.put_many(part, self._provenance, tag=self._tag, replace=replace)
+            self._put(cache, part, records, replace=replace)
             first += len(part)
         self._tell_changed([label(place) for place in changed[:NAMED]], len(changed))
 
@@ -246,17 +257,37 @@ class Call:
                 yield known
                 return
             self._compute(Batch(pending, self.count, label, files), computed)
-            self._keep(lambda cache: self._keep_batch(cache, key, computed))
+            self._keep(lambda cache: self._keep_batch(cache, key, pending, computed))
             yield from _blocks(computed)
 
-    def _keep_batch(self, cache: PredictionCache, key: bytes, computed: Spool) -> None:
+    def _keep_batch(self, cache: PredictionCache, key: bytes, pending: Spool, computed: Spool) -> None:
         computed.seek(0)
         output = computed.read()
         before = {} if self._reads else cache.get_many([key]).outputs
         replace = not self._reads or key in self._replaced
-        cache.put_many([(key, output)], self._provenance, tag=self._tag, replace=replace)
+        pending.seek(0)
+        records = [b"[" + pending.read(LARGEST_INPUT + 1)[:-1].replace(b"\n", b",") + b"]"]
+        self._put(cache, [(key, output)], records, replace=replace)
         if before.get(key, output) != output:
             self._tell_changed([f"the call of {self.count} records"], 1)
+
+    def _put(
+        self,
+        cache: PredictionCache,
+        part: Sequence[tuple[bytes, bytes]],
+        records: Sequence[bytes],
+        *,
+        replace: bool,
+    ) -> None:
+        """Keep outputs; ``records``: what entered their keys. Those with files are no use without these."""
+        cache.put_many(
+            part,
+            self._provenance,
+            tag=self._tag,
+            replace=replace,
+            making=self._keys.making,
+            records=() if "file" in self.predictor.inputs.values() else records,
+        )
 
     def _look_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
         if self._cache is None or not self._reads:
@@ -300,6 +331,7 @@ class Call:
             items=batch.count,
             run=self.target.run_id.short,
             refused=ran.refused,
+            making=self._keys.making,
         )
         self._tell(ItemsProgressed(self.count, self.count, self.cached))
         return ends

@@ -52,25 +52,24 @@ class KeyMaker:
     ) -> None:
         """Take the parameters filled in (with ``seed`` where there is one)."""
         refusal = {"refusal": predictor.refusal} if predictor.refusal else {}
-        self._prefix = hashlib.sha256(
-            canonical(
-                {
-                    "command": predictor.command,
-                    "device": device_class,
-                    "exchanges": [dict(one) for one in predictor.exchanges],
-                    "inputs": dict(predictor.inputs),
-                    "outputs": dict(predictor.outputs),
-                    "parameters": dict(parameters),
-                    "protocol": predictor.protocol,
-                    "run_id": str(run),
-                    "schema": KEY_SCHEMA,
-                    "scope": predictor.scope,
-                    "threads": predictor.threads,
-                    **refusal,
-                }
-            )
-            + b"\n"
+        self.making = canonical(
+            {
+                "command": predictor.command,
+                "device": device_class,
+                "exchanges": [dict(one) for one in predictor.exchanges],
+                "inputs": dict(predictor.inputs),
+                "outputs": dict(predictor.outputs),
+                "parameters": dict(parameters),
+                "protocol": predictor.protocol,
+                "run_id": str(run),
+                "schema": KEY_SCHEMA,
+                "scope": predictor.scope,
+                "threads": predictor.threads,
+                **refusal,
+            }
         )
+        """What the predictions of the call share: all of their keys but the record (``makings``)."""
+        self._prefix = hashlib.sha256(self.making + b"\n")
 
     def items(self, records: Iterable[bytes]) -> list[bytes]:
         """Give the key (32 bytes) of each canonical record, for item scope."""

@@ -12,11 +12,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from reprobuild import __version__
 from reprobuild.canonical import canonical
 
 DIGEST_SIZE = 32
 REFUSED = "refused"
 RUN = "run"
+MAKING = "making"
 IMPORTED = "imported"
 
 
@@ -44,13 +46,22 @@ def unseal(key: bytes, kept: object) -> Prediction | None:
 
 
 def provenance(
-    device_class: str, engine: str, *, seconds: float, items: int, run: str, refused: int = 0
+    device_class: str,
+    engine: str,
+    *,
+    seconds: float,
+    items: int,
+    run: str,
+    refused: int = 0,
+    making: bytes = b"",
+    driver: str = "",
 ) -> bytes:
     """Say where predictions came from: no part of their keys, but part of their digests.
 
     ``seconds``: how long the command ran; ``items``: how many records it had; ``run``: the first digits of
     the run ID, by which the predictions of an image are found; ``refused``: how many things it asked the
-    network for, did not get, and coped without.
+    network for, did not get, and coped without; ``making``: what their keys share; ``driver``: the version
+    of the device's driver, where it has one.
     """
     facts: Mapping[str, Any] = {
         "cpu": instruction_set(),
@@ -60,9 +71,38 @@ def provenance(
         "items": items,
         RUN: run,
         "seconds": round(seconds, 3),
+        "tool": __version__,
         **({REFUSED: refused} if refused else {}),
+        **({MAKING: making_name(making)} if making else {}),
+        **({"driver": driver} if driver else {}),
     }
     return canonical(facts)
+
+
+def making_name(making: bytes) -> str:
+    """Give what a provenance calls a making: the first 16 hex digits of its sha256."""
+    return hashlib.sha256(making).hexdigest()[:16]
+
+
+def facts_of(provenance: bytes) -> Mapping[str, Any]:
+    """Read a provenance; nothing where it is none."""
+    try:
+        facts = json.loads(provenance)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def seconds_each(facts: Mapping[str, Any]) -> float:
+    """Give how long a record took, where it was computed; 0 where that is not known."""
+    inner = facts.get(IMPORTED)
+    if isinstance(inner, dict):
+        said = inner.get("provenance")
+        return seconds_each(said) if isinstance(said, dict) else 0.0
+    seconds, items = facts.get("seconds"), facts.get("items")
+    if isinstance(seconds, int | float) and isinstance(items, int) and items > 0 and seconds >= 0:
+        return seconds / items
+    return 0.0
 
 
 def imported(kept: Mapping[str, Any], source: str, run: str) -> bytes:
@@ -71,17 +111,14 @@ def imported(kept: Mapping[str, Any], source: str, run: str) -> bytes:
     ``kept``: what was said of it there; ``source``: where it came from.
     """
     coped = {REFUSED: kept[REFUSED]} if isinstance(kept.get(REFUSED), int) else {}
+    making = {MAKING: kept[MAKING]} if isinstance(kept.get(MAKING), str) else {}
     where = {"from": source, "provenance": dict(kept)}
-    return canonical({IMPORTED: where, "audited": False, RUN: run, **coped})
+    return canonical({IMPORTED: where, "audited": False, RUN: run, **coped, **making})
 
 
 def has_coped(provenance: bytes) -> bool:
     """Tell whether a command was refused something and coped without it."""
-    try:
-        facts = json.loads(provenance)
-    except ValueError:
-        return False
-    return isinstance(facts, dict) and REFUSED in facts
+    return REFUSED in facts_of(provenance)
 
 
 _LEVELS = (

@@ -20,6 +20,7 @@ from reprobuild.predict import bulk
 from reprobuild.predict.audit import audit_predictions
 from reprobuild.predict.cache import PredictionCache, cache_folder
 from reprobuild.predict.disk import open_diskcache
+from reprobuild.predict.makings import LARGEST_INPUT
 from reprobuild.predict.sealed import instruction_set, provenance, seal, unseal
 
 ORIGIN = canonical({"device": "cpu:x86_64"})
@@ -250,3 +251,90 @@ def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) 
         PredictionCache.open(tmp_path)
     assert "can't be used" in caught.value.message
     assert "rm -r" not in caught.value.hint
+
+
+MAKING = canonical({"command": "cp", "scope": "item"})
+
+
+def made_key(record: bytes, making: bytes = MAKING) -> bytes:
+    return hashlib.sha256(making + b"\n" + record).digest()
+
+
+def put_made(cache: PredictionCache, first: int, count: int, making: bytes = MAKING) -> None:
+    records = [b'{"text":"%d"}' % number for number in range(first, first + count)]
+    pairs = [(made_key(record, making), record + b"\n") for record in records]
+    origin = provenance("cpu:x86_64", "sandbox", seconds=2.0, items=count, run="0" * 12, making=making)
+    cache.put_many(pairs, origin, tag="tutorial/default", making=making, records=records)
+
+
+def test_what_predictions_were_made_with_is_kept_once(cache: PredictionCache) -> None:
+    other = canonical({"command": "mv", "scope": "item"})
+    put_made(cache, 0, 10)
+    put_made(cache, 10, 10)
+    put_made(cache, 0, 5, other)
+    first, second = cache.makings()
+    assert (first.body, first.parts["command"], first.items, first.seconds) == (MAKING, "cp", 20, 4.0)
+    assert (second.body, second.items, second.pace) == (other, 5, 0.4)
+    assert cache.pace(MAKING) == 0.2
+    assert cache.pace(b"{}") is None
+    assert len(list(cache.rows(making=first.number))) == 20
+    found = cache.get(made_key(b'{"text":"3"}'))
+    assert found is not None
+    assert b'"making":"%b"' % hashlib.sha256(MAKING).hexdigest()[:16].encode() in found.provenance
+
+
+def test_a_sample_of_inputs_is_kept_and_fits_its_keys(cache: PredictionCache) -> None:
+    put_made(cache, 0, 100)
+    (making,) = cache.makings()
+    assert len(list(cache.inputs(making.number))) == 100
+    put_made(cache, 100, 9900)
+    kept = list(cache.inputs())
+    assert 256 + 400 < len(kept) < 256 + 800
+    assert all(making.key_of(one.record) == one.key for one in kept)
+    large = b'{"text":"' + b"x" * LARGEST_INPUT + b'"}'
+    cache.put_many([(b"\0" * 32, b"{}\n")], ORIGIN, tag="t", making=MAKING, records=[large])
+    assert len(list(cache.inputs())) == len(kept)
+
+
+def test_hits_are_counted_and_no_lock_is_waited_for(cache: PredictionCache) -> None:
+    put_made(cache, 0, 1)
+    cache.hit(MAKING, 5)
+    with PredictionCache(cache.folder) as other:
+        assert other.makings()[0].hits == 0
+        blocker = bulk.connect(cache.folder)
+        blocker.execute("BEGIN IMMEDIATE")
+        cache.flush()
+        assert other.makings()[0].hits == 0
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        cache.hit(MAKING, 2)
+        cache.close()
+        assert other.makings()[0].hits == 7
+
+
+@pytest.mark.parametrize("wrong", [b"", b'{"output":"cut'], ids=["empty", "cut off"])
+def test_what_is_no_output_is_never_kept(cache: PredictionCache, wrong: bytes) -> None:
+    with pytest.raises(ValueError, match="not kept"):
+        cache.put_many([(key(1), output(1)), (key(2), wrong)], ORIGIN, tag="t")
+    assert cache.stats().predictions == 0
+
+
+def test_a_cache_without_our_tables_gets_them(tmp_path: Path) -> None:
+    open_diskcache(tmp_path / "predictions").close()
+    with PredictionCache.open(tmp_path) as cache:
+        put_made(cache, 0, 3)
+        assert len(cache.makings()) == 1
+
+
+@pytest.mark.parametrize("shared", [["/store"], ["/store", "/home"]], ids=["store", "home too"])
+def test_on_a_network_file_system_the_cache_is_on_local_disk(tmp_path: Path, shared: list[str]) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "".join(f"server:/x {point} nfs4 rw 0 0\n" for point in shared) + "/dev/sda / ext4 rw 0 0\n"
+    )
+    environment = {"HOME": "/home/someone", "TMPDIR": "/scratch"}
+    folder = cache_folder(Path("/store/of/ours"), environment, mounts)
+    base = f"/scratch/reprobuild-{os.getuid()}" if "/home" in shared else "/home/someone/.cache"
+    assert folder.parent == Path(base) / "reprobuild"
+    assert folder.name.startswith("predictions-")
+    assert folder != cache_folder(Path("/store/of/others"), environment, mounts)
