@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-# The words of recipes; ``load`` is for those who predict.
+# The words of recipes; ``load`` and ``aggregate`` are for those who predict.
 __all__ = [
     "File",
     "apt",
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from reprobuild.derivation.words import run as run
     from reprobuild.derivation.words import url as url
     from reprobuild.derivation.words import wheels as wheels
+    from reprobuild.predict.metrics import Evaluation as Evaluation
+    from reprobuild.predict.metrics import aggregate as aggregate
+    from reprobuild.predict.model import Model as Model
     from reprobuild.predict.model import load as load
 
 _HOMES = {
@@ -50,6 +53,9 @@ _HOMES = {
     "image": "reprobuild.derivation.recipe",
     "recipe": "reprobuild.derivation.recipe",
     "load": "reprobuild.predict.model",
+    "Model": "reprobuild.predict.model",
+    "Evaluation": "reprobuild.predict.metrics",
+    "aggregate": "reprobuild.predict.metrics",
     **dict.fromkeys(
         ("apt", "dockerfile", "files", "gdrive", "git", "hub", "oci", "run", "url", "wheels"),
         "reprobuild.derivation.words",

@@ -122,6 +122,7 @@ def describe_predictor(one: Predictor) -> dict[str, Any]:
         "scope": one.scope,
         "parameters": {name: parameter.default for name, parameter in one.parameters.items()},
         "examples": len(one.examples),
+        **({"macro": one.macro} if one.macro else {}),
     }
 
 
@@ -154,7 +155,10 @@ def predictor_lines(predictors: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(f"  {name}({inputs}) → {outputs}")
         given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
         recorded = f"; {_pins({'kind': 'predictor', **one})}" if "pins" in one else ""
-        lines.append(f"    scope {one['scope']}, {count_text(one['examples'], 'example')}{given}{recorded}")
+        macro = f"macro {one['macro']}, " if "macro" in one else ""
+        lines.append(
+            f"    scope {one['scope']}, {macro}{count_text(one['examples'], 'example')}{given}{recorded}"
+        )
     return lines
 
 

@@ -22,7 +22,11 @@ def predictors_from_json(value: Mapping[str, Json]) -> dict[str, Predictor]:
 
 def _predictor_to_json(predictor: Predictor) -> dict[str, Json]:
     # What few have is left out where it is empty: config and key of all others stay what they were.
-    few = {"refusal": predictor.refusal, "exchanges": [dict(one) for one in predictor.exchanges]}
+    few = {
+        "refusal": predictor.refusal,
+        "macro": predictor.macro,
+        "exchanges": [dict(one) for one in predictor.exchanges],
+    }
     return {
         **{name: value for name, value in few.items() if value},
         "command": predictor.command,
@@ -60,6 +64,7 @@ def _predictor_from_json(value: Mapping[str, Json]) -> Predictor:
         tolerance=value["tolerance"],
         network=value["network"],
         refusal=value.get("refusal", ""),
+        macro=value.get("macro", ""),
         exchanges=tuple(value.get("exchanges", ())),
         examples=tuple(
             Example(

@@ -33,6 +33,9 @@ FIELD_TYPES = (
 """What a field of a record can be. ``file``: a path of the host on the way in, whose bytes travel by
 digest; inside, a path below ``/in``."""
 
+NUMERIC = ("int", "float", "dict")
+"""Types of outputs that have a mean: numbers, and objects of nothing but numbers, nested or not."""
+
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
 _PLACEHOLDER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}")
 
@@ -77,6 +80,9 @@ class Predictor(Value, kw_only=True):
     network: Literal["", "recorded"] = ""
     refusal: Literal["", "reset"] = ""
     """How refused requests end: an HTTP 403, or a connection that is cut."""
+    macro: Literal["", "mean", "corpus"] = ""
+    """For a metric: how its result over all records of a call comes about. ``mean``: of the numbers of
+    each; ``corpus``: the command writes it, as one record more, ``{"_macro": {…}}``."""
     exchanges: tuple[Mapping[str, Json], ...] = ()
     """What was recorded, from the lock: what of each pin enters hashes. Empty in a recipe."""
 
@@ -97,6 +103,7 @@ def predictor(
     examples: Sequence[Any] = (),
     network: Literal["", "recorded"] = "",
     refusal: Literal["", "reset"] = "",
+    macro: Literal["", "mean", "corpus"] = "",
 ) -> Predictor:
     """Name a command of the image with its protocol and the fields that it reads and writes.
 
@@ -105,7 +112,9 @@ def predictor(
     parameter's; ``examples``: ``(inputs, outputs)`` pairs of dicts, or of lists of dicts for one
     call with several records; a third element holds parameters; ``network``: nothing, or
     ``"recorded"``: ``lock`` records what the examples fetch, and every prediction replays it;
-    ``refusal``: ``"reset"`` cuts connections that are refused. Raises RecipeError.
+    ``refusal``: ``"reset"`` cuts connections that are refused; ``macro``: for a metric, how its result
+    over all records comes about: ``"mean"`` of what each has, or ``"corpus"``: the command writes it as
+    one record more than it was given, the last, ``{"_macro": {…}}``. Raises RecipeError.
     """
     where = Where.caller()
     if not inputs or not outputs:
@@ -143,7 +152,9 @@ def predictor(
         examples=tuple(_example(example, where) for example in examples),
         network=network,
         refusal=refusal,
+        macro=macro,
     )
+    _check_macro(made, where)
     for index, example in enumerate(made.examples):
         for given, expected in example.items:
             if set(given) != set(made.inputs) or not set(expected) <= set(made.outputs):
@@ -157,6 +168,24 @@ def check_network(network: str, refusal: str, where: Where) -> None:
         raise RecipeError(f"{where}: network={network!r}: only 'recorded' is known")
     if refusal not in ("", "reset"):
         raise RecipeError(f"{where}: refusal={refusal!r}: only 'reset' is known", "leave it out for a 403")
+
+
+def _check_macro(predictor: Predictor, where: Where) -> None:
+    """Raise RecipeError for what can't be the result over all records of a call."""
+    if predictor.macro not in ("", "mean", "corpus"):
+        raise RecipeError(f"{where}: macro={predictor.macro!r}: only 'mean' and 'corpus' are known")
+    if predictor.macro == "corpus" and (predictor.scope, predictor.protocol) != ("batch", "files"):
+        raise RecipeError(
+            f"{where}: macro='corpus' is of the whole call: it needs scope 'batch' and protocol 'files'",
+            "scope='item' goes with macro='mean'",
+        )
+    if predictor.macro == "mean":
+        for name, kind in predictor.outputs.items():
+            if kind not in NUMERIC:
+                raise RecipeError(
+                    f"{where}: macro='mean', and the output {name} is {kind}",
+                    f"outputs that have a mean are {', '.join(NUMERIC)}",
+                )
 
 
 def _field_type(name: str, kind: object, where: Where) -> str:

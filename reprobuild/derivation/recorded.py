@@ -27,7 +27,7 @@ LARGEST = 64 * 1024 * 1024
 
 def predictor_key(name: str, predictor: Predictor, platform: str) -> str:
     """Give the key in the lock of what a predictor's examples fetch on a platform."""
-    value = predictors_to_json({name: replace(predictor, exchanges=(), tolerance=0.0)})[name]
+    value = predictors_to_json({name: replace(predictor, exchanges=(), tolerance=0.0, macro="")})[name]
     asked = [
         {"items": [given for given, _ in one["items"]], "parameters": one["parameters"]}
         for one in value["examples"]

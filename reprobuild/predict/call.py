@@ -18,6 +18,7 @@ from reprobuild.errors import OutsideError, ReprobuildError, UsageError
 from reprobuild.events import ItemsProgressed, Note, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
+from reprobuild.predict.macro import MACRO, extra_records
 from reprobuild.predict.makings import LARGEST_INPUT
 from reprobuild.predict.parameters import (
     CPU,
@@ -103,6 +104,8 @@ class Call:
         self.count = 0
         self.cached = 0
         self.computed = 0
+        self.macro: dict[str, Any] | None = None
+        """What a corpus metric says of all records, when all has been answered."""
         self._tell = tell
         self._remembers = is_cacheable(self.predictor, self.parameters)
         self._reads = options.cache == "use" and self._remembers
@@ -252,13 +255,25 @@ class Call:
                 return
             key = key_maker.digest()
             known = self._look_up([key]).get(key)
-            if known is not None and known.count(b"\n") == self.count:
+            if known is not None and known.count(b"\n") == self.count + extra_records(self.predictor):
                 self.cached = self.count
-                yield known
+                yield self._without_macro(known)
                 return
             self._compute(Batch(pending, self.count, label, files), computed)
             self._keep(lambda cache: self._keep_batch(cache, key, pending, computed))
-            yield from _blocks(computed)
+            if not extra_records(self.predictor):
+                yield from _blocks(computed)
+                return
+            computed.seek(0)
+            yield self._without_macro(computed.read())
+
+    def _without_macro(self, outputs: bytes) -> bytes:
+        """Take the last record of a corpus metric out: it is no record's output."""
+        if not extra_records(self.predictor):
+            return outputs
+        end = outputs.rfind(b"\n", 0, -1) + 1
+        self.macro = json.loads(outputs[end:])[MACRO]
+        return outputs[:end]
 
     def _keep_batch(self, cache: PredictionCache, key: bytes, pending: Spool, computed: Spool) -> None:
         computed.seek(0)

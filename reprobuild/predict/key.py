@@ -51,7 +51,9 @@ class KeyMaker:
         device_class: str,
     ) -> None:
         """Take the parameters filled in (with ``seed`` where there is one)."""
-        refusal = {"refusal": predictor.refusal} if predictor.refusal else {}
+        few: dict[str, str] = {"refusal": predictor.refusal} if predictor.refusal else {}
+        if predictor.macro == "corpus":
+            few["macro"] = predictor.macro
         self.making = canonical(
             {
                 "command": predictor.command,
@@ -65,7 +67,7 @@ class KeyMaker:
                 "schema": KEY_SCHEMA,
                 "scope": predictor.scope,
                 "threads": predictor.threads,
-                **refusal,
+                **few,
             }
         )
         """What the predictions of the call share: all of their keys but the record (``makings``)."""

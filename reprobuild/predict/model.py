@@ -5,27 +5,35 @@ Knows nothing of files of records or of the command line.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from reprobuild import settings
+from reprobuild.derivation.predictors import Predictor
 from reprobuild.errors import InputError, UsageError
 from reprobuild.events import Tell, ignore
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
+from reprobuild.predict.macro import mean
+from reprobuild.predict.metrics import Evaluation
 from reprobuild.predict.parameters import CPU, SEED
 from reprobuild.predict.records import encode_records
+from reprobuild.predict.signature import OfPredictor, shows_fields
 from reprobuild.predict.staging import StagedFiles
-from reprobuild.predict.target import Target, make_target, split_name
+from reprobuild.predict.target import Target, find_target, split_name
 from reprobuild.predict.worker import Limits
 
 Json = Any
+
+CHUNK = 8192
+"""Records that ``predict_iter`` answers at a time."""
 
 
 def load(
@@ -50,9 +58,7 @@ def load(
     ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes): of each run;
     ``tell``: gets what happens meanwhile; ``options``: the recipe's. Raises what ``realize`` raises.
     """
-    from reprobuild.build.find import find_image, is_reference
     from reprobuild.build.project import Project
-    from reprobuild.build.realize import realize
 
     flags = {
         "engine": engine,
@@ -63,12 +69,7 @@ def load(
     found = settings.load(flags, os.environ, os.getcwd())
     project = Project(found, tell)
     recipe, predictor = split_name(name)
-    if is_reference(project, recipe):
-        if options:
-            raise UsageError(f"{recipe} is a built image: it has no options", "name its recipe instead")
-        target = make_target(project, find_image(project.store, recipe))
-    else:
-        target = make_target(project, realize(project, recipe, options))
+    target = find_target(project, recipe, options)
     made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory))
     # What a pickle is loaded by means the same in a process with another working directory.
     again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}
@@ -81,6 +82,8 @@ class Model:
 
     A ``with`` block, or ``close``, lets go of the cache; the next call takes it again.
     """
+
+    __signature__ = OfPredictor()
 
     def __init__(
         self,
@@ -105,6 +108,17 @@ class Model:
         self._inputs = Fields(self._predictor.inputs)
         Call(target, predictor, self._with({}, cache="off"), tell)
 
+    @property
+    def image(self) -> str:
+        """The tag of the image."""
+        return self._target.tag
+
+    @property
+    def predictor(self) -> Predictor:
+        """What the recipe says of the predictor: fields, parameters, examples."""
+        return self._predictor
+
+    @shows_fields
     def predict(self, *values: Json, **named: Json) -> Json:
         """Predict one record.
 
@@ -126,6 +140,9 @@ class Model:
             (parameters if is_parameter else record)[name] = value
         return self.predict_batch([record], **parameters)[0]
 
+    def __call__(self, *values: Json, **named: Json) -> Json:
+        return self.predict(*values, **named)
+
     def predict_batch(self, items: Iterable[Mapping[str, Json]], **parameters: Json) -> list[Json]:
         """Predict records, and give their outputs in the same order.
 
@@ -134,22 +151,70 @@ class Model:
         """
         return self.answer(items, **parameters)[0]
 
+    def predict_iter(self, items: Iterable[Mapping[str, Json]], **parameters: Json) -> Iterator[Json]:
+        """Predict records that may be more than the memory holds: reads as it goes, gives outputs in order.
+
+        With scope ``item``, ``CHUNK`` records are read and answered at a time, and those that follow are
+        not read before. With scope ``batch`` all are one call: they are read to the end first, and kept
+        on disk. Raises as ``predict`` does: for parameters at once, for records when their turn comes.
+        """
+        self._call(parameters, cache="off")
+        return self._iterate(items, parameters)
+
+    def _iterate(self, items: Iterable[Mapping[str, Json]], parameters: Mapping[str, Json]) -> Iterator[Json]:
+        if self._predictor.scope == "batch":
+            yield from map(self._shape, self._records(self._call(parameters), items))
+            return
+        iterator = iter(items)
+        first = 0
+        while chunk := list(itertools.islice(iterator, CHUNK)):
+            yield from map(self._shape, self._records(self._call(parameters), chunk, first))
+            first += len(chunk)
+
     def answer(self, items: Iterable[Mapping[str, Json]], **parameters: Json) -> tuple[list[Json], Summary]:
         """Do what ``predict_batch`` does, and say what came from the cache."""
         started = time.perf_counter()
-
-        def refuse(index: int, reason: str) -> InputError:
-            return InputError(f"{self}, item {index}: {reason}", f"it takes {', '.join(self._inputs.types)}")
-
-        options = self._with(parameters)
-        call = Call(self._target, self._name, options, self._tell, self._opened(options))
-        staged = StagedFiles(self._inputs, self._folder, refuse) if self._inputs.files else None
-        rewrite = staged.rewrite if staged is not None else None
-        records = (dict(item) if isinstance(item, Mapping) else item for item in items)
-        chunks = encode_records(records, self._inputs, refuse, rewrite=rewrite)
-        blocks = b"".join(call.answer(chunks, lambda index: f"item {index}", staged))
-        outputs = [self._shape(orjson.loads(line)) for line in blocks.split(b"\n")[:-1]]
+        call = self._call(parameters)
+        outputs = [self._shape(record) for record in self._records(call, items)]
         return outputs, call.summary(time.perf_counter() - started)
+
+    def evaluate(
+        self,
+        items: Iterable[Mapping[str, Json]],
+        *,
+        macro: Literal["mean"] | None = None,
+        **parameters: Json,
+    ) -> Evaluation:
+        """Give what a metric says of all records, and of each: ``macro, items = model.evaluate(items)``.
+
+        ``macro``: how the result over all comes about, where the predictor does not say; ``parameters``:
+        the predictor's. Raises as ``predict`` does, and UsageError for what is no metric.
+        """
+        kind = self._kind_of_macro(macro)
+        call = self._call(parameters)
+        outputs = [self._typed(record) for record in self._records(call, items)]
+        whole = mean(str(self), outputs) if kind == "mean" else call.macro or {}
+        return Evaluation(
+            name=str(self),
+            kind=kind,
+            count=len(outputs),
+            macro=whole,
+            items=outputs,
+            signature=call.summary(0.0).signature,
+            parameters=dict(parameters),
+        )
+
+    async def apredict(self, *values: Json, **named: Json) -> Json:
+        """Do what ``predict`` does, in a thread, while others use the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self.predict, *values, **named)
+
+    async def apredict_batch(self, items: Iterable[Mapping[str, Json]], **parameters: Json) -> list[Json]:
+        """Do what ``predict_batch`` does, in a thread, while others use the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self.predict_batch, items, **parameters)
 
     def close(self) -> None:
         """Let go of the cache."""
@@ -174,10 +239,31 @@ class Model:
             raise TypeError("only a model that load() gave can be pickled")
         return (_load_again, self._arguments)
 
+    def _call(self, parameters: Mapping[str, Json], cache: CacheMode | None = None) -> Call:
+        options = self._with(parameters, cache)
+        return Call(self._target, self._name, options, self._tell, self._opened(options))
+
+    def _records(
+        self, call: Call, items: Iterable[Mapping[str, Json]], first: int = 0
+    ) -> Iterator[dict[str, Json]]:
+        """Give the output records of a call; ``first``: the index, for errors, of the first item."""
+
+        def refuse(index: int, reason: str) -> InputError:
+            hint = f"it takes {', '.join(self._inputs.types)}"
+            return InputError(f"{self}, item {first + index}: {reason}", hint)
+
+        staged = StagedFiles(self._inputs, self._folder, refuse) if self._inputs.files else None
+        rewrite = staged.rewrite if staged is not None else None
+        records = (dict(item) if isinstance(item, Mapping) else item for item in items)
+        chunks = encode_records(records, self._inputs, refuse, rewrite=rewrite)
+        for line in _lines(call.answer(chunks, lambda index: f"item {first + index}", staged)):
+            yield orjson.loads(line)
+
     def _with(self, parameters: Mapping[str, Json], cache: CacheMode | None = None) -> Options:
         chosen = self._options
+        given = {name: value for name, value in parameters.items() if name != SEED or value is not None}
         return Options(
-            parameters=parameters, cache=cache or chosen.cache, device=chosen.device, limits=chosen.limits
+            parameters=given, cache=cache or chosen.cache, device=chosen.device, limits=chosen.limits
         )
 
     def _opened(self, options: Options) -> PredictionCache | None:
@@ -187,11 +273,38 @@ class Model:
             self._cache = PredictionCache.open(self._target.store)
         return self._cache
 
-    def _shape(self, output: dict[str, Json]) -> Json:
+    def _kind_of_macro(self, asked: str | None) -> str:
+        declared = self._predictor.macro
+        if asked not in (None, "mean") or (asked and declared not in ("", asked)):
+            shown = f"is declared as {declared!r}" if declared else "can be 'mean' where none is declared"
+            raise UsageError(f"{self}: macro={asked!r}, and it {shown}", "leave macro out")
+        if not declared and not asked:
+            raise UsageError(
+                f"{self} does not say what its result over all records is",
+                'if it is their mean: model.evaluate(items, macro="mean"), or macro="mean" in its recipe',
+            )
+        return declared or "mean"
+
+    def _typed(self, output: dict[str, Json]) -> dict[str, Json]:
         """Give Python's form of an output: floats where fields are floats, although 1.0 travels as 1."""
-        kinds = self._predictor.outputs
-        values = {name: _typed(output[name], kind) for name, kind in kinds.items()}
+        return {name: _typed(output[name], kind) for name, kind in self._predictor.outputs.items()}
+
+    def _shape(self, output: dict[str, Json]) -> Json:
+        """Give the only field's value, or all fields."""
+        values = self._typed(output)
         return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give lines of blocks that may end within a line."""
+    begun: list[bytes] = []
+    for block in blocks:
+        first, *lines = block.split(b"\n")
+        begun.append(first)
+        if lines:
+            yield b"".join(begun)
+            begun = [lines.pop()]
+            yield from lines
 
 
 def _typed(value: Json, kind: str) -> Json:

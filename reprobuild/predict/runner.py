@@ -24,6 +24,7 @@ from reprobuild.errors import (
 )
 from reprobuild.events import OutputLine, Tell
 from reprobuild.predict.fields import Fields
+from reprobuild.predict.macro import extra_records, read_macro
 from reprobuild.predict.parameters import SEED, fill_command, fresh_seed
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.spool import Spool
@@ -227,7 +228,16 @@ def _read_outputs(
         return ItemFailedError(_failed(shown, what, result).message, index=line - 1)
 
     count = 0
-    with _open_output(shown, path, result) as file:
+    last = b""
+    with _open_output(shown, path, result) as whole:
+        file = whole
+        if extra_records(predictor):
+            try:
+                file, last = read_macro(whole)
+            except ValueError as error:
+                raise _failed(
+                    shown, f"the last line of {OUTPUT} is not its result: {error}", result
+                ) from None
         for chunk in read_chunks(file, Fields(predictor.outputs), refuse):
             count += len(chunk)
             if count > batch.count:
@@ -240,6 +250,7 @@ def _read_outputs(
             f"{batch.named(count)}",
             result,
         )
+    outputs.write(last)
 
 
 def _open_output(shown: str, path: Path, result: Result) -> BinaryIO:

@@ -49,6 +49,8 @@ class Target(Value, kw_only=True):
     """Gives what answers on the network of one run: what was recorded of the predictor, or nothing."""
     strict_network: bool = False
     """Whether a refused attempt is a failure although the command coped."""
+    tag: str = ""
+    """The image's."""
 
     def predictor(self, name: str) -> Predictor:
         """Give a predictor by its name; raises UsageError, naming those that there are."""
@@ -89,7 +91,23 @@ def make_target(project: Project, realised: Realised) -> Target:
         scratch=store.scratch,
         gateway=gateway,
         strict_network=project.settings.strict_network,
+        tag=realised.tag,
     )
+
+
+def find_target(project: Project, name: str, options: Mapping[str, str | int | float | bool]) -> Target:
+    """Give what to predict with by the name of a recipe, built first if need be, or by a built image's tag.
+
+    ``options``: the recipe's. Raises UsageError, and what ``realize`` raises.
+    """
+    from reprobuild.build.find import find_image, is_reference
+    from reprobuild.build.realize import realize
+
+    if not is_reference(project, name):
+        return make_target(project, realize(project, name, options))
+    if options:
+        raise UsageError(f"{name} is a built image: it has no options", "name its recipe instead")
+    return make_target(project, find_image(project.store, name))
 
 
 def split_name(name: str) -> tuple[str, str]:

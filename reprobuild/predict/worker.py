@@ -84,8 +84,9 @@ class Worker(Protocol):
         What ``accept`` has had may be kept, whatever comes later: it was checked, and with ``files``
         the run had ended well with as many outputs as records. ``fail``, where the protocol can tell
         (``stream``): takes the records that failed, and the others go on; without it the first one
-        raises. Where this returns, each record was accepted or failed. Raises ItemFailedError where
-        one record is to blame, else PredictionFailedError; RefusedFetchError, EngineError.
+        raises. Where this returns, each record was accepted or failed; what a corpus metric says of
+        all of them was accepted too, as the last, by the index ``batch.count``. Raises ItemFailedError
+        where one record is to blame, else PredictionFailedError; RefusedFetchError, EngineError.
         """
 
     def close(self) -> None:

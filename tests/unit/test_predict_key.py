@@ -59,6 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "device": {"device_class": "cuda:9.0"},
     "exchanges": {"predictor": replace(PREDICTOR, exchanges=({"name": "GET https://x/", "status": 200},))},
     "refusal": {"predictor": replace(PREDICTOR, refusal="reset")},
+    "corpus": {"predictor": replace(PREDICTOR, macro="corpus")},
 }
 
 
@@ -69,6 +70,7 @@ def test_in_the_key(changes: dict[str, Any]) -> None:
 
 NOT_IN: dict[str, dict[str, Any]] = {
     "tolerance": {"tolerance": 0.5},
+    "how a mean comes about": {"macro": "mean"},
     "random": {"random": True},
     "whether it can use a GPU": {"cuda": True},
     "order of the inputs": {"inputs": dict(PREDICTOR.inputs)},

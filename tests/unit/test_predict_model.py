@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import itertools
+import typing
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,8 +14,9 @@ from typing import Any
 import pytest
 
 from reprobuild.derivation.predictors import Predictor, predictor
-from reprobuild.errors import InputError, UsageError
+from reprobuild.errors import InputError, PredictionFailedError, UsageError
 from reprobuild.predict.call import Options
+from reprobuild.predict.metrics import aggregate
 from reprobuild.predict.model import Model
 from reprobuild.predict.target import split_name
 from reprobuild.predict.testing import compare, run_examples
@@ -197,6 +203,184 @@ def test_cache_off_computes_each_time(tmp_path: Path) -> None:
     model = Model(make_target(tmp_path, engine), "default", Options(cache="off"))
     assert [model.predict("ab"), model.predict("ab")] == ["ba", "ba"]
     assert len(engine.commands) == 2
+
+
+def test_more_records_than_memory_are_read_as_they_are_answered(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reprobuild.predict.model.CHUNK", 10)
+    taken = 0
+
+    def endless() -> Iterator[dict[str, str]]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield {"text": f"{number}x"}
+
+    outputs = model.predict_iter(endless())
+    assert taken == 0
+    found = list(itertools.islice(outputs, 25))
+    assert found == [f"{number}x"[::-1] for number in range(25)]
+    assert taken == 30
+
+
+def test_what_is_wrong_with_records_to_come_is_said_by_their_place(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reprobuild.predict.model.CHUNK", 2)
+    found = []
+    with pytest.raises(InputError, match=r"item 4: the field text is missing"):
+        for output in model.predict_iter([{"text": "ab"}] * 4 + [{}]):
+            found.append(output)
+    assert found == ["ba"] * 4
+    with pytest.raises(UsageError, match="no parameter 'beam'"):
+        model.predict_iter([], beam=3)
+
+
+def test_records_of_one_call_are_one_batch_however_they_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reprobuild.predict.model.CHUNK", 2)
+    engine = HostEngine()
+    model = Model(make_target(tmp_path, engine, batch=reverser("batch")), "batch")
+    texts = ["a" * 3_000_000 + "b", "cd", "", "ef"]
+    found = list(model.predict_iter({"text": text} for text in texts))
+    assert found == [text[::-1] for text in texts]
+    assert found == model.predict_batch([{"text": text} for text in texts])
+    assert len(engine.commands) == 1
+
+
+async def _both(model: Model) -> list[Any]:
+    one = model.apredict("ab")
+    several = model.apredict_batch([{"text": "cd"}, {"text": "ef"}])
+    return list(await asyncio.gather(one, several))
+
+
+def test_async_variants_run_beside_each_other(model: Model) -> None:
+    assert asyncio.run(_both(model)) == ["ba", ["dc", "fe"]]
+
+
+def test_a_model_is_called_like_its_predict(model: Model) -> None:
+    assert model("abc") == "cba" == model(text="abc")
+
+
+SIGNATURES: dict[str, tuple[dict[str, Any], str]] = {
+    "one output": ({}, "(text: str) -> str"),
+    "types": (
+        {"inputs": {"a": "list[str]", "b": "file", "c": "any"}, "outputs": {"x": float, "y": dict}},
+        "(a: list[str], b: str, c: Any) -> dict[str, Any]",
+    ),
+    "parameters": (
+        {"parameters": {"n": 2, "word": "x"}},
+        "(text: str, *, n: int = 2, word: str = 'x') -> str",
+    ),
+    "seed": ({"random": True}, "(text: str, *, seed: int | None = None) -> str"),
+    "no names": (
+        {"inputs": {"a": int, "from": str, "b": int}},
+        "(a: int, *, b: int, **named: Any) -> str",
+    ),
+}
+
+
+@pytest.mark.parametrize("more, shown", SIGNATURES.values(), ids=SIGNATURES)
+def test_signatures_are_the_fields(tmp_path: Path, more: dict[str, Any], shown: str) -> None:
+    model = Model(make_target(tmp_path, HostEngine(), default=reverser(**more)), "default")
+    assert str(inspect.signature(model)).replace("typing.", "") == shown
+    assert inspect.signature(model) == inspect.signature(model.predict)
+    hints = typing.get_type_hints(model.predict)
+    assert hints["return"] == inspect.signature(model).return_annotation
+    assert str(model.predict.__doc__).startswith("Predict one record")
+    assert "values" in inspect.signature(Model.predict).parameters
+
+
+def test_no_seed_is_as_good_as_none(tmp_path: Path) -> None:
+    model = Model(make_target(tmp_path, HostEngine(), default=reverser(random=True)), "default")
+    assert model.predict("ab", seed=None) == "ba" == model.predict("ab", seed=3)
+
+
+LENGTHS: dict[str, Any] = {
+    "inputs": {"text": str},
+    "outputs": {"length": float, "of": dict},
+    "command": 'python3 -c "import json, sys\n'
+    "lines = list(map(json.loads, open(sys.argv[1])))\n"
+    "for r in lines: print(json.dumps({'length': len(r['text']), 'of': {'letters': len(set(r['text']))}}))\n"
+    "{more}"
+    '" {input} {output} > {output}',
+}
+TOTAL = "print(json.dumps({'_macro': {'total': sum(len(r['text']) for r in lines)}}))"
+
+
+def lengths(macro: str, more: str = "", **others: Any) -> Predictor:
+    """A metric: how long each text is."""
+    command = LENGTHS["command"].replace("{more}", more)
+    return predictor(**{**LENGTHS, "command": command, "macro": macro, **others})
+
+
+TEXTS = [{"text": "aab"}, {"text": "cc"}, {"text": "d"}, {"text": ""}]
+
+
+def test_mean_over_records_and_shards(tmp_path: Path) -> None:
+    model = Model(make_target(tmp_path, HostEngine(), metric=lengths("mean", scope="item")), "metric")
+    macro, items = model.evaluate(TEXTS)
+    assert macro == {"length": 1.5, "of": {"letters": 1.0}}
+    assert items[0] == {"length": 3.0, "of": {"letters": 2}}
+    assert aggregate([model.evaluate(TEXTS[:3]), model.evaluate(TEXTS[3:])]) == model.evaluate(TEXTS)
+    assert (model.evaluate([]).macro, model.evaluate([]).count) == ({}, 0)
+
+
+def test_corpus_metrics_write_one_record_more_which_is_cached_too(tmp_path: Path) -> None:
+    engine = HostEngine()
+    model = Model(make_target(tmp_path, engine, metric=lengths("corpus", TOTAL)), "metric")
+    for _ in range(2):
+        macro, items = model.evaluate(TEXTS)
+        assert macro == {"total": 6}
+        assert [item["length"] for item in items] == [3.0, 2.0, 1.0, 0.0]
+    assert model.predict_batch(TEXTS) == items
+    assert list(model.predict_iter(TEXTS)) == items
+    assert len(engine.commands) == 1
+    with pytest.raises(UsageError, match="tutorial/metric is a corpus metric"):
+        aggregate([model.evaluate(TEXTS[:3]), model.evaluate(TEXTS[3:])])
+
+
+NO_RESULT: dict[str, tuple[str, str]] = {
+    "none": ("", r"the last line of /out/output.jsonl is not its result: the field 'length' is not known"),
+    "no object": ("print('{\\\"_macro\\\": 3}')", "_macro is an integer where an object"),
+    "two": (f"{TOTAL}\n{TOTAL}", r"wrote more than the 4 records"),
+    "no JSON": ("print('done')", "not its result: no JSON"),
+}
+
+
+@pytest.mark.parametrize("more, message", NO_RESULT.values(), ids=NO_RESULT)
+def test_results_that_corpus_metrics_do_not_write(tmp_path: Path, more: str, message: str) -> None:
+    model = Model(make_target(tmp_path, HostEngine(), metric=lengths("corpus", more)), "metric")
+    with pytest.raises(PredictionFailedError, match=message):
+        model.evaluate(TEXTS)
+
+
+def test_a_result_over_records_that_have_none_is_refused(tmp_path: Path) -> None:
+    command = "echo '{\"_macro\":{}}' > {output}; : {input}"
+    alone = predictor(command, inputs={"text": str}, outputs={"length": int}, macro="corpus")
+    model = Model(make_target(tmp_path, HostEngine(), metric=alone), "metric")
+    with pytest.raises(PredictionFailedError, match="wrote 0 of 4 outputs"):
+        model.evaluate(TEXTS)
+
+
+def test_an_extra_record_is_an_error_where_there_is_no_macro(tmp_path: Path) -> None:
+    model = Model(make_target(tmp_path, HostEngine(), metric=lengths("mean", TOTAL)), "metric")
+    with pytest.raises(PredictionFailedError, match=r"more than|'_macro' is not known"):
+        model.evaluate(TEXTS)
+
+
+def test_what_is_no_metric_has_a_mean_if_it_is_asked_for(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tutorial/default does not say .*"):
+        model.evaluate(TEXTS)
+    with pytest.raises(PredictionFailedError, match=r"item 0: output is 'baa'"):
+        model.evaluate(TEXTS, macro="mean")
+    plain = Model(make_target(tmp_path, HostEngine(), metric=lengths("", scope="item")), "metric")
+    assert plain.evaluate(TEXTS, macro="mean").macro["length"] == 1.5
+    corpus = Model(make_target(tmp_path, HostEngine(), metric=lengths("corpus", TOTAL)), "metric")
+    with pytest.raises(UsageError, match="is declared as 'corpus'"):
+        corpus.evaluate(TEXTS, macro="mean")
 
 
 def test_a_model_that_was_not_loaded_is_not_pickled(model: Model) -> None:
