@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
+from reprobuild.errors import EngineError
 from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.key import run_id
 from reprobuild.predict.target import Target
@@ -45,6 +46,9 @@ class HostEngine:
 
     def probe(self) -> Isolation:
         return Isolation("host", False, "it isolates nothing")
+
+    def gpu(self, number: str) -> Gpu:
+        raise EngineError(f"there is no GPU {number} here")
 
     @contextlib.contextmanager
     def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:

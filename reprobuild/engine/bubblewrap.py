@@ -39,6 +39,10 @@ class Mounts(Value):
     inputs: Mapping[str, str] = NOTHING
     """Path inside → path outside, read-only."""
     outputs: Mapping[str, str] = NOTHING
+    devices: Mapping[str, str] = NOTHING
+    """Path inside ``/dev`` → node outside."""
+    shown: Mapping[str, Mapping[str, str]] = NOTHING
+    """Folder inside → all that is in it, read-only: name → file outside."""
 
 
 def options(
@@ -68,6 +72,13 @@ def options(
         words += ["--overlay-src", lower]
     words += ["--overlay", mounts.upper, mounts.work, "/"] if mounts.upper else ["--ro-overlay", "/"]
     words += _system_mounts()
+    for inside, outside in mounts.devices.items():
+        words += ["--dev-bind", outside, inside]
+    for folder, files in mounts.shown.items():
+        words += ["--perms", "0755", "--size", "1048576", "--tmpfs", folder]
+        for name, outside in files.items():
+            words += ["--ro-bind", outside, f"{folder}/{name}"]
+        words += ["--remount-ro", folder]
     for inside, outside in mounts.inputs.items():
         words += ["--ro-bind", outside, inside]
     for inside, outside in mounts.outputs.items():

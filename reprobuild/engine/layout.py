@@ -25,6 +25,7 @@ _NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from reprobuild.engine.nvidia import Given
     from reprobuild.store.checkouts import Checkout
 
 
@@ -38,10 +39,11 @@ class Layout:
         command: Command,
         gateway: Gateway | None,
         owner: int | None,
+        given: Given | None = None,
         *,
         staged: bool,
     ) -> None:
-        """Make them below ``folder``; ``staged``: as ``Places`` has it.
+        """Make them below ``folder``; ``given``: for GPUs; ``staged``: as ``Places`` has it.
 
         Raises EngineError for an input that is not there.
         """
@@ -68,6 +70,11 @@ class Layout:
             readable = readable_input(source, folder, owner)
             self._mount_point(bottom, inside, is_folder=readable.is_dir())
             inputs[inside_path(inside)] = self.places.name(readable)
+        devices, shown = {}, {}
+        if given is not None:
+            self._mount_point(bottom, given.folder, is_folder=True)
+            shown[given.folder] = {name: self.places.name(path) for name, path in given.libraries.items()}
+            devices = {inside: self.places.name(node) for inside, node in given.nodes.items()}
         outputs = {}
         for number, (inside, to) in enumerate(command.outputs.items()):
             left = self._folder(folder / f"output-{number}")
@@ -89,6 +96,8 @@ class Layout:
             f"{name_inside}/{work.name}",
             inputs,
             outputs,
+            devices,
+            shown,
         )
 
     def _folder(self, path: Path, mode: int = 0o755) -> Path:

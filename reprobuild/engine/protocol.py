@@ -70,6 +70,7 @@ class Command(Value):
     memory: int | None = None
     """Bytes of memory that everything inside may use together."""
     devices: tuple[str, ...] = ()
+    """Numbers of the GPUs that it may use, as ``Engine.gpu`` takes them; inside they count from 0."""
     owners: bool = False
     """A range of uids inside instead of one, so that ``chown`` really changes owners."""
     terminal: bool = False
@@ -78,9 +79,14 @@ class Command(Value):
     """Whether the tree can be written to (changes are lost unless captured)."""
 
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
 def environment(command: Command, of_gateway: Mapping[str, str]) -> dict[str, str]:
     """Give the whole environment of a command, sorted by name; its own is the strongest."""
     merged = {**ENVIRONMENT, **thread_environment(command.threads), **of_gateway, **command.env}
+    if command.devices:
+        merged[VISIBLE_GPUS] = ",".join(map(str, range(len(command.devices))))
     return dict(sorted(merged.items()))
 
 
@@ -154,6 +160,21 @@ def served_ports(gateway: Gateway) -> list[int]:
     return list(dict.fromkeys((*PORTS, *gateway.ports)))
 
 
+class Gpu(Value):
+    """A GPU that commands can be given."""
+
+    number: str
+    """As whoever asks counts them: from 0, in the driver's order."""
+    capability: str
+    """Of its instruction set: ``9.0``."""
+    name: str
+    """``NVIDIA H100 80GB HBM3``."""
+    uuid: str
+    """``GPU-…``: the same in whatever order GPUs are counted."""
+    driver: str
+    """The version of the driver that runs it: ``550.54.15``; empty where it does not say."""
+
+
 class Isolation(Value):
     """What an engine can promise on this machine."""
 
@@ -180,6 +201,9 @@ class Engine(Protocol):
 
     def probe(self) -> Isolation:
         """Tell whether this engine works here, by trying; never raises."""
+
+    def gpu(self, number: str) -> Gpu:
+        """Tell of a GPU that ``run`` can give to commands. Raises EngineError, with the reason, for none."""
 
     def ground(self, layers: Sequence[Layer | Digest]) -> AbstractContextManager[Ground]:
         """Make the tree of a stack of layers ready, lowest first, and keep it for a ``with`` block.

@@ -18,13 +18,14 @@ from reprobuild.engine.doorway import ClosedOnce, Doorway, closed_once
 from reprobuild.engine.exchange import copy_out
 from reprobuild.engine.launcher import StageDeniedError
 from reprobuild.engine.layout import Layout
-from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
 from reprobuild.errors import EngineError, NotBuiltError
 from reprobuild.store.scratch import Scratch, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.digest import Digest
+    from reprobuild.engine.nvidia import Machine
     from reprobuild.engine.protocol import Ground
     from reprobuild.store.checkouts import Checkout, Checkouts
     from reprobuild.tree import Layer
@@ -35,10 +36,17 @@ class SandboxEngine:
 
     name = "sandbox"
 
-    def __init__(self, scratch: Path, owner: int | None, checkouts: Checkouts | None = None) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        owner: int | None,
+        checkouts: Checkouts | None = None,
+        machine: Machine | None = None,
+    ) -> None:
         """Take the folder, and the uid that commands run as where the caller is root (else None).
 
-        ``checkouts``: what lays trees out; without it commands run on folders that are there alone.
+        ``checkouts``: what lays trees out; without it commands run on folders that are there alone;
+        ``machine``: whose GPUs they may use; None: this one's.
         """
         self.scratch = scratch
         self.owner = owner
@@ -46,6 +54,7 @@ class SandboxEngine:
         self._isolation: Isolation | None = None
         self._reaped = False
         self._is_staged = True
+        self._machine = machine
 
     def probe(self) -> Isolation:
         """Tell whether this engine works here, by trying, once; never raises."""
@@ -54,6 +63,18 @@ class SandboxEngine:
 
             self._isolation = try_out(self)
         return self._isolation
+
+    @property
+    def machine(self) -> Machine:
+        """Whose GPUs commands may use."""
+        if self._machine is None:
+            from reprobuild.engine.nvidia import Machine
+
+            self._machine = Machine()
+        return self._machine
+
+    def gpu(self, number: str) -> Gpu:
+        return self.machine.gpu(number)
 
     def ground(self, layers: Sequence[Layer | Digest]) -> contextlib.AbstractContextManager[Checkout]:
         assert self._checkouts is not None, "this engine lays no trees out"
@@ -101,7 +122,12 @@ class SandboxEngine:
             doorway = None
             if gateway is not None:  # first, so that it starts while the rest is made
                 doorway = stack.enter_context(contextlib.closing(Doorway(gateway, self.owner)))
-            layout = Layout(folder, checkout, command, gateway, self.owner, staged=staged)
+            given = None
+            if command.devices:
+                from reprobuild.engine.nvidia import told_where
+
+                given, command = self.machine.give(command.devices), told_where(command)
+            layout = Layout(folder, checkout, command, gateway, self.owner, given, staged=staged)
             from reprobuild.engine.running import Running
 
             run = Running(binary, layout, command, doorway, self.owner, output)
@@ -141,8 +167,6 @@ def _laid_out(ground: Ground) -> Checkout:
 
 
 def _refuse(command: Command, capture: Capture | None) -> None:
-    if command.devices:
-        raise NotBuiltError(f"devices in the sandbox ({', '.join(command.devices)}) are not built yet")
     if command.owners:
         raise NotBuiltError("a range of owners in the sandbox (owners=True) is not built yet")
     if capture is not None and not command.writable:

@@ -98,7 +98,7 @@ class Call:
         if options.cache not in get_args(CacheMode):
             raise UsageError(f"there is no cache mode {options.cache!r}", "use, refresh or off")
         self.parameters = fill_parameters(self.predictor, options.parameters)
-        self.device_class = check_device(self.predictor, options.device)
+        self.device_class = check_device(self.predictor, options.device, target.engine)
         self.device = options.device
         self.limits = options.limits
         self.count = 0
@@ -147,7 +147,8 @@ class Call:
 
     def summary(self, seconds: float) -> Summary:
         """Sum up, when all has been answered."""
-        signature = f"{self.target.recipe}@{self.target.input_hash.hex}|{self.name}|{CPU}|v{KEY_SCHEMA}"
+        device = CPU if self.device_class.startswith(CPU) else self.device_class
+        signature = f"{self.target.recipe}@{self.target.input_hash.hex}|{self.name}|{device}|v{KEY_SCHEMA}"
         return Summary(self.count, self.cached, self.computed, seconds, signature)
 
     def _answer_items(

@@ -9,12 +9,16 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reprobuild.canonical import LARGEST_INTEGER, canonical
 from reprobuild.derivation.predictors import Parameter, Predictor
-from reprobuild.errors import NotBuiltError, UsageError
+from reprobuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.engine.protocol import Engine
 
 SEED = "seed"
 CPU = "cpu"
@@ -56,23 +60,55 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(4), "big") >> 1
 
 
-def check_device(predictor: Predictor, device: str) -> str:
-    """Give the device class that a device means (``cpu:x86_64``).
+def split_devices(device: str) -> tuple[str, ...]:
+    """Give the devices that a text names: ``("0", "1")`` for ``0,1``; ``cpu`` and ``-1`` are the CPU.
 
-    ``cpu`` and ``-1`` are the CPU. Raises UsageError for what is no device or is of no use to the
-    predictor, and NotBuiltError for GPUs.
+    Raises UsageError for what is no device, and for one that is named twice.
     """
     if device in (CPU, "-1"):
+        return (CPU,)
+    named = device.split(",")
+    if not all(re.fullmatch(r"[0-9]{1,4}", one) for one in named):
+        raise UsageError(f"there is no device {device!r}", "cpu, or the number of a GPU, or several: 0,1")
+    found = tuple(str(int(one)) for one in named)
+    if len(set(found)) < len(found):
+        raise UsageError(f"the devices {device} name one twice", "name each GPU once")
+    return found
+
+
+def check_device(predictor: Predictor, device: str, engine: Callable[[], Engine]) -> str:
+    """Give the device class that devices mean: ``cpu:x86_64``, ``cuda:9.0``.
+
+    ``device``: as ``split_devices`` takes it; ``engine``: is asked what GPUs can. Raises UsageError for
+    what is no device, is of no use to the predictor, or would not compute alike; EngineError where there
+    is no such GPU.
+    """
+    named = split_devices(device)
+    if named == (CPU,):
         return f"cpu:{os.uname().machine}"
-    if not re.fullmatch(r"\d+(,\d+)*", device):
-        raise UsageError(f"there is no device {device!r}", "cpu, or the number of a GPU")
     if not predictor.cuda:
         raise UsageError(
             f"the predictor does not use a GPU, and device {device} is one", "leave --device out"
         )
-    raise NotBuiltError(
-        f"device {device}: this release does not predict on GPUs yet", "leave --device out to use the CPU"
-    )
+    ready = engine()
+    classes = {number: f"cuda:{ready.gpu(number).capability}" for number in named}
+    if len(set(classes.values())) > 1:
+        told = ", ".join(f"{number} is {kind}" for number, kind in classes.items())
+        raise UsageError(
+            f"the devices {device} would not compute alike: {told}", "name GPUs of one kind in one call"
+        )
+    return classes[named[0]]
+
+
+def driver_of(device: str, engine: Callable[[], Engine]) -> str:
+    """Give the version of the driver that runs devices, for provenance; ``""`` for the CPU."""
+    named = split_devices(device)
+    return "" if named == (CPU,) else engine().gpu(named[0]).driver
+
+
+def command_devices(device: str) -> tuple[str, ...]:
+    """Give what ``Command.devices`` is for one device."""
+    return () if device in (CPU, "-1") else (device,)
 
 
 def fill_command(
@@ -80,12 +116,13 @@ def fill_command(
 ) -> str:
     """Fill a predictor's command in, each value quoted for the shell.
 
-    ``{device}`` is ``-1`` for the CPU; ``{seed}`` without a seed is 0; true and false are written so.
+    ``{device}`` is ``-1`` for the CPU and ``0`` for a GPU, which is the only one that the command sees,
+    whatever its number outside; ``{seed}`` without a seed is 0; true and false are written so.
     """
     values = {
         "input": source,
         "output": destination,
-        "device": "-1" if device == CPU else device,
+        "device": "0" if command_devices(device) else "-1",
         SEED: "0",
         **{name: _text(value) for name, value in parameters.items()},
     }

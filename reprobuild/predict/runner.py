@@ -25,7 +25,7 @@ from reprobuild.errors import (
 from reprobuild.events import OutputLine, Tell
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.macro import extra_records, read_macro
-from reprobuild.predict.parameters import SEED, fill_command, fresh_seed
+from reprobuild.predict.parameters import SEED, command_devices, fill_command, fresh_seed
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.target import Target
@@ -95,6 +95,7 @@ class FilesWorker:
                 threads=predictor.threads,
                 timeout=self._limits.timeout,
                 memory=self._limits.memory,
+                devices=command_devices(self._device),
             )
             engine = target.engine()
             result, gate = self._run(engine, command)

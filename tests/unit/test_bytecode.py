@@ -12,8 +12,8 @@ import pytest
 
 from reprobuild.build import bytecode
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Gateway, Ground, Isolation, Result
-from reprobuild.errors import BuildFailedError
+from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Ground, Isolation, Result
+from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
 from reprobuild.tree import NORMAL_TIME, Entry, Layer, Tree, file, link, overlay
@@ -38,6 +38,9 @@ class OwnPython:
     @contextlib.contextmanager
     def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:
         yield Checkout(())
+
+    def gpu(self, number: str) -> Gpu:
+        raise EngineError(f"there is no GPU {number} here")
 
     def run(
         self,

@@ -22,6 +22,7 @@ from reprobuild.engine.docker.profile import profile
 from reprobuild.engine.docker.streams import Frames
 from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.images.archive import ArchiveError
+from reprobuild.value import replace
 from tests.archives import END, member, symlink, tar
 
 # Streams.
@@ -153,10 +154,22 @@ def test_a_container_is_cut_off_and_nothing_is_mounted_in_either_dialect() -> No
     assert podman["netns"] == {"nsmode": "none"}
     assert not {"Binds", "Mounts", "VolumesFrom", "Privileged", "CapAdd", "Devices"} & set(host)
     assert not {"mounts", "volumes", "privileged", "cap_add", "devices"} & set(podman)
+    assert "DeviceRequests" not in host
     assert host["CapDrop"] == podman["cap_drop"] == ["ALL"]
     assert host["Memory"] == host["MemorySwap"] == 64 << 20
     assert "HOSTNAME" in docker["Env"]
     assert "A=b" in docker["Env"]
+
+
+def test_gpus_are_asked_for_by_their_uuids() -> None:
+    asked = replace(ASKED, gpus=("GPU-1", "GPU-2"))
+    requests = for_docker(asked, "amd64")["HostConfig"]["DeviceRequests"]
+    wanted = [["gpu", "compute", "utility"]]
+    assert requests == [{"Driver": "nvidia", "DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": wanted}]
+    assert for_podman(asked)["devices"] == [
+        {"path": "nvidia.com/gpu=GPU-1"},
+        {"path": "nvidia.com/gpu=GPU-2"},
+    ]
 
 
 def test_processors_are_not_masked() -> None:

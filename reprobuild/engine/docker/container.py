@@ -23,6 +23,11 @@ MOST_PROCESSES = 8192
 INITS = ("/sbin/docker-init", "/run/podman-init")
 """Where daemons mount the program that is pid 1."""
 
+GPU_HINT = (
+    "on the daemon's machine: install the NVIDIA Container Toolkit, then for Docker "
+    "nvidia-ctk runtime configure, for Podman nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+)
+
 _SYSTEM = "/sys/devices/system"
 _PARTS_OF_SYS = {
     "/sys": "block bus class dev devices firmware fs hypervisor kernel module power",
@@ -83,6 +88,8 @@ class Asked(Value):
     """Whether output and errors are one stream."""
     more: Mapping[str, str] = NOTHING
     """Labels beside."""
+    gpus: Sequence[str] = ()
+    """UUIDs of GPUs that it may use: nodes and the driver's libraries come from NVIDIA's own runtime."""
 
 
 def masked_of_sys() -> list[str]:
@@ -126,6 +133,9 @@ def for_docker(asked: Asked, architecture: str) -> dict[str, Any]:
     }
     if asked.memory is not None and asked.limits_memory:
         host |= {"Memory": asked.memory, "MemorySwap": asked.memory}
+    if asked.gpus:
+        wanted = [["gpu", "compute", "utility"]]
+        host["DeviceRequests"] = [{"Driver": "nvidia", "DeviceIDs": list(asked.gpus), "Capabilities": wanted}]
     return {
         "Image": asked.image,
         "Entrypoint": [],
@@ -186,6 +196,8 @@ def for_podman(asked: Asked) -> dict[str, Any]:
     }
     if asked.memory is not None and asked.limits_memory:
         spec["resource_limits"] = {"memory": {"limit": asked.memory, "swap": asked.memory}}
+    if asked.gpus:  # by their names in the Container Device Interface
+        spec["devices"] = [{"path": f"nvidia.com/gpu={gpu}"} for gpu in asked.gpus]
     return spec
 
 

@@ -15,13 +15,14 @@ from typing import BinaryIO
 from reprobuild.engine import protocol
 from reprobuild.engine.docker.daemon import Daemon, connect
 from reprobuild.engine.docker.ground import Ground
-from reprobuild.engine.protocol import Capture, Command, Gateway, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
 from reprobuild.errors import EngineError, NotBuiltError, ReprobuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.digest import Digest
     from reprobuild.engine.docker.leftovers import Alive
+    from reprobuild.engine.nvidia import Machine
     from reprobuild.store.store import Store
     from reprobuild.tree import Layer
 
@@ -32,12 +33,17 @@ class DockerEngine:
     name = "docker"
 
     def __init__(
-        self, store: Store, platform: str = "", environment: Mapping[str, str] | None = None
+        self,
+        store: Store,
+        platform: str = "",
+        environment: Mapping[str, str] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         """Take the store that trees come from, and what names the daemon.
 
         ``platform``: what the daemon's has to be, as OCI writes it; empty: any. ``environment``: as
-        ``connect`` reads it; None: this process's own.
+        ``connect`` reads it; None: this process's own; ``machine``: whose GPUs a daemon here has;
+        None: this one's.
         """
         self.store = store
         self._platform = platform
@@ -45,6 +51,7 @@ class DockerEngine:
         self._isolation: Isolation | None = None
         self._daemon: Daemon | None = None
         self._alive: Alive | None = None
+        self._machine = machine
 
     @property
     def daemon(self) -> Daemon:
@@ -67,6 +74,18 @@ class DockerEngine:
             except ReprobuildError as error:
                 self._isolation = Isolation("docker", False, error.message, error.hint)
         return self._isolation
+
+    def gpu(self, number: str) -> Gpu:
+        if not self.daemon.host.startswith("unix:"):
+            raise EngineError(
+                f"{self.daemon.name}: what GPUs the machine of a daemon elsewhere has can't be asked",
+                "predict on that machine, or leave --device out to use the CPU",
+            )
+        if self._machine is None:
+            from reprobuild.engine.nvidia import Machine
+
+            self._machine = Machine()
+        return self._machine.gpu(number)
 
     @contextlib.contextmanager
     def ground(self, layers: Sequence[Layer | Digest]) -> Iterator[Ground]:
@@ -94,13 +113,14 @@ class DockerEngine:
             if not isinstance(ground, Ground):
                 raise TypeError(f"the docker engine runs commands on images, not on {type(ground).__name__}")
             _refuse(command, capture)
+            gpus = tuple(self.gpu(number).uuid for number in command.devices)
             if gateway is not None and gateway.has_answers:
                 raise EngineError(
                     "the docker engine can't record what a command fetches, nor answer it from a record",
                     "use --engine sandbox for this",
                 )
             with telling(self.daemon):
-                run = Run(self.daemon, self.store, ground, command, self.alive.labels, network)
+                run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
                 return run.go(capture, output, stdin)
 
     @property
@@ -155,8 +175,6 @@ def _check(daemon: Daemon, platform: str) -> None:
 
 
 def _refuse(command: Command, capture: Capture | None) -> None:
-    if command.devices:
-        raise NotBuiltError(f"devices in a container ({', '.join(command.devices)}) are not built yet")
     if command.owners:
         raise NotBuiltError("a range of owners in a container (owners=True) is not built yet")
     if capture is not None and not command.writable:

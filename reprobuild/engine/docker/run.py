@@ -56,14 +56,16 @@ class Run:
         command: Command,
         labels: Mapping[str, str],
         network: ClosedOnce | None,
+        gpus: tuple[str, ...] = (),
     ) -> None:
-        """``labels``: what the container is to bear."""
+        """``labels``: what the container is to bear; ``gpus``: the UUIDs of those that it is given."""
         self.daemon = daemon
         self.client = daemon.client
         self.store = store
         self.command = command
         self.labels = labels
         self.network = network
+        self.gpus = gpus
         self.name = f"reprobuild-{secrets.token_hex(8)}"
         self.timed_out = False
         self._given = 0
@@ -150,6 +152,7 @@ class Run:
             has_shell=self._has_shell(),
             strange=[f"/{path}" for path in OF_DAEMONS if self.ground.tree.get(path) is None],
             is_joined=not command.terminal,
+            gpus=self.gpus,
         )
         try:
             self._ask(asked)
@@ -258,9 +261,8 @@ class Run:
             self.client.start(self.name)
         except APIError as error:
             why = str(error.explanation or error)
-            raise EngineError(
-                f"{self.daemon.name} can't start a container: {why}", "run: reprobuild doctor"
-            ) from error
+            hint = container.GPU_HINT if self.gpus else "run: reprobuild doctor"
+            raise EngineError(f"{self.daemon.name} can't start a container: {why}", hint) from error
 
     def _wait(self, deadline: float | None) -> int:
         """Wait for the end, which may come long after the last that is printed. Raises TimeoutError."""
