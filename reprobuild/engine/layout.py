@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from reprobuild.engine import world
@@ -17,8 +17,7 @@ from reprobuild.engine.bubblewrap import Mounts
 from reprobuild.engine.exchange import inside_path, readable_input
 from reprobuild.engine.launcher import Places
 from reprobuild.engine.protocol import ENVIRONMENT, Command, Gateway
-from reprobuild.engine.trust import OnTop, trust
-from reprobuild.store.stack import find
+from reprobuild.engine.trust import LARGEST_BUNDLE, OnTop, trust
 from reprobuild.value import NOTHING
 
 _NORMAL_TIME = int(ENVIRONMENT["SOURCE_DATE_EPOCH"])
@@ -27,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.engine.nvidia import Given
     from reprobuild.store.checkouts import Checkout
+    from reprobuild.store.stack import Found
 
 
 class Layout:
@@ -62,7 +62,7 @@ class Layout:
         for name, mode in world.FOLDERS.items():
             self._folder(bottom / name, mode)
             self.ours.add(name)
-        top = self._files_on_top(self._folder(folder / "top"), checkout.lowers, gateway)
+        top = self._files_on_top(self._folder(folder / "top"), checkout, gateway)
         self.places = Places(staged=staged)
         name_inside = self.places.name(folder)
         inputs = {}
@@ -111,15 +111,15 @@ class Layout:
             os.chown(path, self._owner, self._owner)
         os.utime(path, (_NORMAL_TIME, _NORMAL_TIME))
 
-    def _files_on_top(self, top: Path, lowers: Sequence[Path], gateway: Gateway | None) -> bool:
+    def _files_on_top(self, top: Path, checkout: Checkout, gateway: Gateway | None) -> bool:
         """Lay out the files of fixed content and the gateway's, unless the tree's /etc is no folder."""
-        etc = find(lowers, "etc")
+        etc = checkout.look("etc")
         if etc is None or etc.path != "/etc" or not (etc.mode is None or stat.S_ISDIR(etc.mode)):
             return False
         files = {path: OnTop(content) for path, content in world.FILES.items()}
         if gateway is not None:
             files["etc/resolv.conf"] = OnTop(world.SERVED_RESOLVER)
-            trusted, self.env = trust(lowers, gateway)
+            trusted, self.env = trust(checkout, _read, gateway)
             files |= trusted
         modes: dict[Path, int] = {}
         for path, file in files.items():
@@ -128,7 +128,7 @@ class Layout:
                 folder /= part
                 if folder not in modes:
                     folder.mkdir()
-                    found = find(lowers, str(folder.relative_to(top)))
+                    found = checkout.look(str(folder.relative_to(top)))
                     modes[folder] = 0o755 if found is None or found.mode is None else stat.S_IMODE(found.mode)
             (top / path).write_bytes(file.content)
             (top / path).chmod(file.mode)
@@ -154,3 +154,10 @@ class Layout:
                 here.touch(0o644)
                 self._settle(here)
             self.ours.add("/".join(parts[: position + 1]))
+
+
+def _read(found: Found) -> bytes | None:
+    """Give a file's bytes, unless they are too many."""
+    if os.path.getsize(found.outside) > LARGEST_BUNDLE:
+        return None
+    return Path(found.outside).read_bytes()

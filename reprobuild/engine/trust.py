@@ -8,14 +8,18 @@ Knows nothing of how files are laid out, nor of certificates: an authority is a 
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from reprobuild.engine.protocol import Gateway
-from reprobuild.store.stack import find
+from reprobuild.engine.protocol import Gateway, Ground
 from reprobuild.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.store.stack import Found
+
+Read = Callable[["Found"], bytes | None]
+"""Gives the bytes of a file of a tree; None for one that is larger than ``LARGEST_BUNDLE``."""
 
 BUNDLES = (
     "etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch, Go
@@ -66,8 +70,8 @@ def normal_authority(certificate: bytes) -> bytes:
     return certificate.strip() + b"\n"
 
 
-def trust(lowers: Sequence[Path], gateway: Gateway) -> tuple[Mapping[str, OnTop], Mapping[str, str]]:
-    """Give the files on top of a stack (path inside, no leading slash), and the variables.
+def trust(ground: Ground, read: Read, gateway: Gateway) -> tuple[Mapping[str, OnTop], Mapping[str, str]]:
+    """Give the files on top of a tree (path inside, no leading slash), and the variables.
 
     Both hold what the gateway names itself; without a certificate, that alone. Links of the tree are
     resolved: a path leads through none.
@@ -78,26 +82,26 @@ def trust(lowers: Sequence[Path], gateway: Gateway) -> tuple[Mapping[str, OnTop]
         authority = normal_authority(gateway.certificate)
         shown = ""
         for bundle in BUNDLES:
-            found = find(lowers, bundle)
+            found = ground.look(bundle)
             if found is None or found.mode is None or not stat.S_ISREG(found.mode):
                 continue
-            if os.path.getsize(found.outside) > LARGEST_BUNDLE:
+            content = read(found)
+            if content is None:
                 continue
             shown = shown or f"/{bundle}"
-            content = authority + Path(found.outside).read_bytes()
-            files[found.path[1:]] = OnTop(content, stat.S_IMODE(found.mode))
+            files[found.path[1:]] = OnTop(authority + content, stat.S_IMODE(found.mode))
         if not shown:
             shown = f"/{BUNDLES[0]}"
-            _add(files, lowers, BUNDLES[0], authority)
-        _add(files, lowers, ANCHOR, authority)
+            _add(files, ground, BUNDLES[0], authority)
+        _add(files, ground, ANCHOR, authority)
         env = dict.fromkeys(_VARIABLES, shown)
     for path, content in gateway.files.items():
-        _add(files, lowers, path, content)
+        _add(files, ground, path, content)
     return files, env | dict(gateway.env)
 
 
-def _add(files: dict[str, OnTop], lowers: Sequence[Path], path: str, content: bytes) -> None:
+def _add(files: dict[str, OnTop], ground: Ground, path: str, content: bytes) -> None:
     """Add a file of our own, unless the tree has something else there than a file or nothing."""
-    found = find(lowers, path)
+    found = ground.look(path)
     if found is not None and (found.mode is None or stat.S_ISREG(found.mode)):
         files[found.path[1:]] = OnTop(content, is_new=True)
