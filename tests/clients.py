@@ -209,6 +209,13 @@ CLIENTS = {
         files=lambda folder: {"opt/java/Fetch.class": JAVA.read_bytes()},
         base=BASE + RUNTIMES,
     ),
+    "urllib": Client(
+        'python3 -c "from urllib.request import urlretrieve as get; '
+        "get('https://files.test/large.bin', '/opt/large'); get('http://files.test/old', '/opt/moved')\"",
+        _files,
+        {"opt/large": LARGE, "opt/moved": SMALL},
+        base=BASE + RUNTIMES,
+    ),
     "node": Client(
         "node -e \"fetch('https://plain.test/').then(a => a.text())"
         ".then(t => require('fs').writeFileSync('/opt/page', t))\"",

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reprobuild.engine.docker.engine import DockerEngine
+from reprobuild.engine.docker.helper import Python
 from reprobuild.engine.protocol import Command, Engine, Ground, RawChange, Result
 from reprobuild.engine.sandbox import SandboxEngine
-from reprobuild.errors import ReprobuildError
+from reprobuild.errors import OutsideError, ReprobuildError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
 from reprobuild.store.store import Store
@@ -110,7 +111,7 @@ class Sandboxes:
                 self.lowers,
                 command,
                 daemon=self.daemon,
-                gateway=None,
+                gateway=self.gateway,
                 capture=capture,
                 stdin=stdin,
             )
@@ -130,6 +131,10 @@ class Sandboxes:
     def shell(self, text: str, *, capture: bool = False, **changes: Any) -> Outcome:
         """Run a shell text."""
         return self.run(replace(self.base, argv=("/bin/sh", "-c", text), **changes), capture=capture)
+
+    def told(self, program: str) -> str:
+        """Give what is told of a program that connects: the sandbox sees which it is, a daemon does not."""
+        return program if self.daemon is None else ""
 
     def python(self, program: str, *, stdin: bytes = b"") -> Outcome:
         """Run a program with the host's own Python, of which nothing else is shown."""
@@ -258,7 +263,20 @@ def parts_of_python() -> list[Path]:
 @cache
 def docker_engine(store: Path, daemon: tuple[tuple[str, str], ...]) -> DockerEngine:
     """Give the engine for a daemon, the same each time."""
-    return DockerEngine(Store.open(store), "", dict(daemon))
+    from reprobuild import settings
+    from reprobuild.build.gateway_python import gateway_python
+    from reprobuild.build.project import Project
+
+    project = Project(settings.load({"store": str(store)}, os.environ, str(store)))
+
+    def python(platform: str) -> Python:
+        try:
+            return gateway_python(project, platform)
+        except OutsideError as error:
+            require("registries", error.message.partition("\n")[0])
+            raise
+
+    return DockerEngine(project.store, "", dict(daemon), python=python)
 
 
 def layers_of(lowers: Sequence[Path], store: Store) -> list[Layer]:
@@ -287,6 +305,7 @@ def become(uid: int) -> None:
         "encodings.ascii",
         "ctypes",
         "shutil",
+        "reprobuild.engine.door",
         "reprobuild.engine.terminal",
         "reprobuild.engine.peers",
     ):

@@ -16,6 +16,10 @@ from reprobuild.events import Tell, ignore
 from reprobuild.settings import Settings
 from reprobuild.store.store import Store
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.engine.docker.helper import Python
+
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -73,7 +77,12 @@ class Project:
         """The engine for daemons, whether one is there or not."""
         from reprobuild.engine.docker.engine import DockerEngine
 
-        return DockerEngine(self.store, self.platform)
+        def python(platform: str) -> Python:
+            from reprobuild.build.gateway_python import gateway_python
+
+            return gateway_python(self, platform)
+
+        return DockerEngine(self.store, self.platform, python=python, tell=self.tell)
 
     @cached_property
     def other_engine(self) -> Engine | None:

@@ -1,4 +1,7 @@
-"""However a command in a container ends, and whoever ends it, no container of ours is left in the daemon."""
+"""However a command in a container ends, and whoever ends it, no container of ours is left in the daemon.
+
+There are two: the command's, and its gateway's.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,25 @@ from pathlib import Path
 
 import pytest
 
-from reprobuild.engine.docker.engine import DockerEngine
 from reprobuild.engine.docker.leftovers import STORE, shielded
-from reprobuild.engine.protocol import Command
-from reprobuild.store.store import Store
+from reprobuild.engine.protocol import Command, Result
 from tests.daemons import Docker
+from tests.gateways import AnsweringGateway
 from tests.roots import busybox_root
-from tests.sandboxes import PROJECT, layers_of
+from tests.sandboxes import PROJECT, docker_engine, layers_of
 
 CALLER = """
 import sys
 from pathlib import Path
-from reprobuild.engine.docker.engine import DockerEngine
 from reprobuild.engine.protocol import Command
-from reprobuild.store.store import Store
-from tests.sandboxes import layers_of
+from tests.gateways import AnsweringGateway
+from tests.sandboxes import docker_engine, layers_of
 
-store = Store.open(sys.argv[1])
-engine = DockerEngine(store)
-with engine.ground(layers_of([Path(sys.argv[2])], store)) as ground:
+engine = docker_engine(Path(sys.argv[1]), (("DOCKER_HOST", sys.argv[3]),))
+with engine.ground(layers_of([Path(sys.argv[2])], engine.store)) as ground:
     print("ready", flush=True)
-    command = Command(("/bin/sh", "-c", "echo begun; sleep 1000"))
-    engine.run(ground, command, output=lambda _: print("begun", flush=True))
+    command = Command(("/bin/sh", "-c", "wget -q -O - http://1.2.3.4/; echo begun; sleep 1000"))
+    engine.run(ground, command, gateway=AnsweringGateway(), output=lambda _: print("begun", flush=True))
 """
 
 MOMENTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4, 1.0)
@@ -45,10 +45,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return busybox_root(tmp_path_factory.mktemp("busybox") / "root")
 
 
-@pytest.fixture
-def scene(docker: Docker, tmp_path: Path, root: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, since what gateways run is fetched once for each."""
+    return tmp_path_factory.mktemp("docker-ends") / "store"
+
+
+@pytest.fixture(params=["docker", "podman"])
+def scene(request: pytest.FixtureRequest, store: Path, root: Path) -> Iterator[Scene]:
+    docker: Docker = request.getfixturevalue(request.param)
     before = docker("ps", "--all", "--quiet")
-    yield Scene(docker, tmp_path / "store", root)
+    scene = Scene(docker, store, root)
+    assert scene.run("true") == 0  # so that all trees are there
+    yield scene
     assert docker("ps", "--all", "--quiet") == before
     assert docker("volume", "ls", "--quiet") == ""
 
@@ -62,7 +71,7 @@ class Scene:
     def call(self) -> subprocess.Popen[str]:
         """Start a process that runs a long command in a container, and wait until the tree is there."""
         caller = subprocess.Popen(
-            [sys.executable, "-c", CALLER, str(self.store), str(self.root)],
+            [sys.executable, "-c", CALLER, str(self.store), str(self.root), self.docker.host],
             env={**os.environ, **self.docker.environment, "PYTHONPATH": str(PROJECT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,13 +81,14 @@ class Scene:
         assert caller.stdout.readline() == "ready\n"
         return caller
 
-    def engine(self) -> DockerEngine:
-        return DockerEngine(Store.open(self.store), "", self.docker.environment)
-
     def run(self, text: str) -> int:
-        engine = self.engine()
+        return self.perform(Command(("/bin/sh", "-c", text))).exit_code
+
+    def perform(self, command: Command) -> Result:
+        docker_engine.cache_clear()  # what another process left is looked for when an engine begins
+        engine = docker_engine(self.store, (("DOCKER_HOST", self.docker.host),))
         with engine.ground(layers_of([self.root], engine.store)) as ground:
-            return engine.run(ground, Command(("/bin/sh", "-c", text))).exit_code
+            return engine.run(ground, command, gateway=AnsweringGateway())
 
 
 def ended(caller: subprocess.Popen[str]) -> str:
@@ -131,9 +141,7 @@ def test_containers_of_others_are_left_alone(scene: Scene) -> None:
 
 def test_failures_and_time_limits_leave_nothing(scene: Scene) -> None:
     assert scene.run("exit 6") == 6
-    engine = scene.engine()
-    with engine.ground(layers_of([scene.root], engine.store)) as ground:
-        result = engine.run(ground, Command(("/bin/sleep", "1000"), timeout=0.5))
+    result = scene.perform(Command(("/bin/sleep", "1000"), timeout=0.5))
     assert (result.timed_out, result.exit_code) == (True, 137)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.apt_machine import archive, debian, machine, mirror
 from tests.daemons import Docker
+from tests.engines import Engines, fetch_packages
 from tests.misbehaving import Misbehaving
 from tests.own_recipes import own_recipes
 from tests.pushing import Pusher
@@ -57,28 +58,46 @@ def sandboxes(request: pytest.FixtureRequest, all_sandboxes: dict[str, Sandboxes
 @pytest.fixture(scope="session")
 def docker_sandboxes(docker: Docker) -> Iterator[Sandboxes]:
     """The engine for daemons, with a Docker daemon of our own and the same busybox tree."""
-    with shared_folder(os.geteuid()) as home:
-        busybox_root(home / "root")
-        yield Sandboxes("docker", home, (home / "root",), daemon=docker.environment)
+    yield from _in_daemon("docker", docker)
+
+
+@pytest.fixture(scope="session")
+def docker_over_tls_sandboxes(docker_over_tls: Docker) -> Iterator[Sandboxes]:
+    """The same over TCP with TLS, with another daemon."""
+    yield from _in_daemon("docker_over_tls", docker_over_tls)
 
 
 @pytest.fixture(scope="session")
 def podman_sandboxes(podman: Docker) -> Iterator[Sandboxes]:
     """The same with Podman."""
+    yield from _in_daemon("podman", podman)
+
+
+def _in_daemon(identity: str, daemon: Docker) -> Iterator[Sandboxes]:
     with shared_folder(os.geteuid()) as home:
         busybox_root(home / "root")
-        yield Sandboxes("podman", home, (home / "root",), daemon=podman.environment)
+        yield Sandboxes(identity, home, (home / "root",), daemon=daemon.environment)
 
 
 @pytest.fixture(params=(*IDENTITIES, "docker"))
 def worlds(request: pytest.FixtureRequest) -> Sandboxes:
     """Both engines, the sandbox as each identity: what a command sees and leaves is the same in all."""
-    if request.param == "docker":
-        found = request.getfixturevalue("docker_sandboxes")
-    else:
+    return _world(request)
+
+
+@pytest.fixture(params=(*IDENTITIES, "docker", "docker_over_tls", "podman"))
+def all_worlds(request: pytest.FixtureRequest) -> Sandboxes:
+    """The same with every kind of daemon: what a command reaches is the same in all."""
+    return _world(request)
+
+
+def _world(request: pytest.FixtureRequest) -> Sandboxes:
+    if request.param in IDENTITIES:
         made = request.getfixturevalue("all_sandboxes")
         require("root", "" if request.param in made else "the tests do not run as root")
         found = made[request.param]
+    else:
+        found = request.getfixturevalue(f"{request.param}_sandboxes")
     assert isinstance(found, Sandboxes)
     return found
 
@@ -88,6 +107,18 @@ def bench() -> Iterator[Bench]:
     """Real clients, in a store of the session's own."""
     with make_bench() as bench:
         yield bench
+
+
+@pytest.fixture(scope="session")
+def gateway_packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The packages of gateways' containers."""
+    return fetch_packages(tmp_path_factory.mktemp("gateway-packages") / "store")
+
+
+@pytest.fixture
+def docker_engine(docker: Docker, gateway_packages: list[Path]) -> Engines:
+    """Gives projects a Docker daemon for their commands."""
+    return Engines(docker, gateway_packages)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from reprobuild.store.store import Store
 from reprobuild.tree import Tree, apply
 from tests.clients import DPKG, LARGE, Client
 from tests.debian import Archive
+from tests.engines import Engines
 from tests.recorded import Bench
 from tests.require import program
 from tests.sites.files import FileSite, FolderSite, Page, SignedLinks
@@ -91,7 +92,16 @@ def test_no_secret_is_left_anywhere(bench: Bench, net: Upstreams, tmp_path: Path
     assert found == set()
 
 
-def test_no_layer_holds_the_gateways_authority(bench: Bench, net: Upstreams, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sandbox", "docker"])
+def test_no_layer_holds_the_gateways_authority(
+    request: pytest.FixtureRequest, bench: Bench, net: Upstreams, tmp_path: Path, engine: str
+) -> None:
+    environment: Mapping[str, str] = {}
+    if engine == "docker":
+        engines: Engines = request.getfixturevalue("docker_engine")
+        engines.there(bench.project)
+        environment = engines.environment
+    recipe = f"certified_{engine}"
     store = Store.open(bench.project.store)
     base = _tree(bench, store, "base0")
     package = next(line for line in bench.base_lock().split("{") if '"package": "ca-certificates"' in line)
@@ -117,10 +127,11 @@ def test_no_layer_holds_the_gateways_authority(bench: Bench, net: Upstreams, tmp
         "apt-get install -y --reinstall ca-certificates && update-ca-certificates --fresh && "
         "env -u CURL_CA_BUNDLE -u SSL_CERT_FILE curl -fsS https://plain.test/page"
     )
-    bench.write("certified", Client(command, serve, {}, keyring), net, tmp_path)
-    assert "page" in bench.lock("certified", net).err, "the bundle that was made again trusts the gateway"
+    bench.write(recipe, Client(command, serve, {}, keyring), net, tmp_path)
+    told = bench.lock(recipe, net, **environment).err
+    assert "page" in told, "the bundle that was made again trusts the gateway"
     net.stop()
-    tree = _tree(bench, store, "certified")
+    tree = _tree(bench, store, recipe)
     assert store.blobs.read(_digest(tree, BUNDLE)) == store.blobs.read(_digest(base, BUNDLE))
     authority = x509.load_pem_x509_certificate((bench.project.store / "gateway/authority.pem").read_bytes())
     pem = authority.public_bytes(Encoding.PEM).splitlines()

@@ -1,4 +1,4 @@
-"""What a command in the sandbox sees of a network that a gateway answers."""
+"""What a command sees of a network that a gateway answers, in the sandbox and in a daemon."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.sandboxes import Sandboxes
 
 
 @pytest.fixture
-def served(sandboxes: Sandboxes) -> Sandboxes:
-    """The engine with a gateway that answers on port 8081 too."""
-    return replace(sandboxes, gateway={"ports": (8081,)})
+def served(all_worlds: Sandboxes) -> Sandboxes:
+    """An engine with a gateway that answers on port 8081 too."""
+    return replace(all_worlds, gateway={"ports": (8081,)})
 
 
 ADDRESSES = {
@@ -40,7 +40,7 @@ ADDRESSES = {
 def test_every_address_is_the_gateways(served: Sandboxes, address: str, port: int, url: str) -> None:
     outcome = served.shell(f"wget -q -O - '{url}'")
     assert outcome.text == f"gateway {address} {port}\n"
-    assert outcome.arrived == [("tcp", address, port, f"wget -q -O - {url}")]
+    assert outcome.arrived == [("tcp", address, port, served.told(f"wget -q -O - {url}"))]
 
 
 def test_what_is_asked_of_a_name_server_arrives_and_is_answered(served: Sandboxes) -> None:
@@ -76,14 +76,14 @@ def test_a_server_of_the_commands_own_is_reached_by_it(served: Sandboxes, listen
     assert outcome.arrived == []
 
 
-def test_without_a_gateway_nothing_listens(sandboxes: Sandboxes) -> None:
-    outcome = sandboxes.shell("cat /etc/resolv.conf; wget -q -O - http://127.0.0.1/ || echo refused")
+def test_without_a_gateway_nothing_listens(worlds: Sandboxes) -> None:
+    outcome = worlds.shell("cat /etc/resolv.conf; wget -q -O - http://127.0.0.1/ || echo refused")
     assert outcome.text.splitlines()[-1] == "refused"
     assert outcome.text.startswith("# There is no network here.\n")
 
 
-def test_a_program_with_a_hostile_name_is_shown_as_plain_text(served: Sandboxes) -> None:
-    outcome = served.python(
+def test_a_program_with_a_hostile_name_is_shown_as_plain_text(sandboxes: Sandboxes) -> None:
+    outcome = replace(sandboxes, gateway={}).python(
         "'\033[2J\u202e'\nimport socket\n"
         "s = socket.create_connection(('1.2.3.4', 80)); s.send(b'x'); s.recv(9)" + " " * 80 + "#" * 80
     )
@@ -97,7 +97,7 @@ def test_nothing_is_left_when_a_command_ends_by_its_time_limit(served: Sandboxes
     outcome = served.shell("wget -q -O - http://1.2.3.4/; sleep 1000", timeout=2)
     assert outcome.result.timed_out
     assert outcome.text == "gateway 1.2.3.4 80\n"
-    assert os.listdir(served.home / "scratch") == []
+    assert served.leftovers() == []
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/there/is/none"], ids=["ends", "is not there"])
@@ -142,10 +142,10 @@ OWN = "-----BEGIN CERTIFICATE-----\nVGhlIHRyZWUncw==\n-----END CERTIFICATE-----\
 
 
 @pytest.fixture
-def trusting(sandboxes: Sandboxes) -> Sandboxes:
-    """The engine with a gateway that has an authority, a file and variables of its own."""
+def trusting(worlds: Sandboxes) -> Sandboxes:
+    """An engine with a gateway that has an authority, a file and variables of its own."""
     return replace(
-        sandboxes,
+        worlds,
         gateway={
             "certificate": AUTHORITY,
             "files": {"etc/java/keystore": b"keys\n"},

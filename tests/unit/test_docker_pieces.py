@@ -20,6 +20,7 @@ from reprobuild.engine.docker.inputs import NOBODY, archive, size_of
 from reprobuild.engine.docker.outputs import unpack
 from reprobuild.engine.docker.profile import profile
 from reprobuild.engine.docker.streams import Frames
+from reprobuild.engine.trust import OnTop
 from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.images.archive import ArchiveError
 from reprobuild.value import replace
@@ -43,7 +44,7 @@ def test_frames_come_out_whatever_pieces_they_come_in(sent: list[tuple[int, byte
 
 
 def members(folder: Path) -> dict[str, tarfile.TarInfo]:
-    stream = io.BytesIO(b"".join(archive(["made"], {"etc/x": b"fixed"}, {"in": folder})))
+    stream = io.BytesIO(b"".join(archive(["made"], {"etc/x": OnTop(b"fixed")}, {"in": folder})))
     with tarfile.open(fileobj=stream) as opened:
         return {one.name: one for one in opened}
 
@@ -170,6 +171,22 @@ def test_gpus_are_asked_for_by_their_uuids() -> None:
         {"path": "nvidia.com/gpu=GPU-1"},
         {"path": "nvidia.com/gpu=GPU-2"},
     ]
+
+
+def test_who_shares_a_network_has_no_power_over_it() -> None:
+    asked = replace(ASKED, network="other")
+    docker, podman = for_docker(asked, "amd64"), for_podman(asked)
+    host = docker["HostConfig"]
+    assert (host["NetworkMode"], podman["netns"]) == (
+        "container:other",
+        {"nsmode": "container", "value": "other"},
+    )
+    # Docker takes none of these for it.
+    assert not {"NetworkDisabled", "Hostname"} & set(docker) and "Sysctls" not in host
+    assert "CapAdd" not in host and "cap_add" not in podman
+    assert podman["sysctl"] == {}
+    given = replace(ASKED, capabilities=("NET_ADMIN",))
+    assert for_docker(given, "amd64")["HostConfig"]["CapAdd"] == for_podman(given)["cap_add"] == ["NET_ADMIN"]
 
 
 def test_processors_are_not_masked() -> None:

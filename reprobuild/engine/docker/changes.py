@@ -18,6 +18,7 @@ from reprobuild.engine.protocol import Capture, RawChange, RawKind
 from reprobuild.images.archive import Member, Stream
 from reprobuild.images.tar_reader import Body, read_tar
 from reprobuild.tree import NORMAL_TIME, Entry
+from reprobuild.value import NOTHING
 
 HELD = 1 << 20
 """Bytes of a body that are kept while it is compared; of a larger one that differs, another copy is asked."""
@@ -33,13 +34,21 @@ _MOUNTS = ("dev", "proc", "sys")
 class Before:
     """What was in the container when the command began."""
 
-    def __init__(self, entries: Mapping[str, Entry], ours: Collection[str], mounted: Collection[str]) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        ours: Collection[str],
+        mounted: Collection[str],
+        shown: Mapping[str, bytes] = NOTHING,
+    ) -> None:
         """``entries``: the tree's, by path, with the files of fixed content on top of it.
 
         ``ours``: folders that are there for the engine's sake, left out where nothing came into them;
-        ``mounted``: what stands in for mounts: left out with everything below, whatever the tree has there.
+        ``mounted``: what stands in for mounts: left out with everything below, whatever the tree has there;
+        ``shown``: files among the entries that no tree has: left out wherever their bytes are the same.
         """
         self.entries = entries
+        self.shown = shown
         self.ours = frozenset(ours)
         self._hidden = {*mounted, *(path for path in OF_DAEMONS if path not in entries)}
         self._below = tuple(f"{path}/" for path in (*_MOUNTS, *mounted))
@@ -114,6 +123,12 @@ class Comparison:
         return True
 
     def file(self, member: Member, body: Body, entry: Entry | None) -> bool:
+        shown = self.before.shown.get(member.path)
+        if shown is not None and len(shown) == member.size:
+            data = body.read()
+            if data != shown:
+                self.tell(member, "f", io.BytesIO(data))
+            return data != shown
         if entry is None or not _looks_equal(member, entry):
             if member.path in self.before.ours and not member.size:
                 return False

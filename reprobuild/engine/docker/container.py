@@ -1,7 +1,7 @@
 """How a container is asked of a daemon, so that a command sees the world of ``docs/sandbox.md`` in it.
 
 Two dialects: Docker's API, and Podman's own, since its Docker-compatible one takes no system call filter
-but from a file of its machine, and makes ``/etc/hosts`` by itself. Knows nothing of connections.
+but from a file of its machine, and makes ``/etc/hosts`` by itself. Knows nothing of what they are for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from reprobuild.engine.docker.daemon import Daemon
+
 MOST_PROCESSES = 8192
 """Podman wants more than a container around it may have, unless it is told; root's are not counted."""
 
@@ -28,6 +30,7 @@ GPU_HINT = (
     "nvidia-ctk runtime configure, for Podman nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 )
 
+_PODMAN_API = "v4.0.0/libpod"
 _SYSTEM = "/sys/devices/system"
 _PARTS_OF_SYS = {
     "/sys": "block bus class dev devices firmware fs hypervisor kernel module power",
@@ -86,10 +89,22 @@ class Asked(Value):
     """Files that daemons make, as far as the tree has none of the name."""
     is_joined: bool = True
     """Whether output and errors are one stream."""
+    network: str = ""
+    """The container whose network it shares; empty: it has one of its own, that leads nowhere."""
+    capabilities: Sequence[str] = ()
     more: Mapping[str, str] = NOTHING
     """Labels beside."""
     gpus: Sequence[str] = ()
     """UUIDs of GPUs that it may use: nodes and the driver's libraries come from NVIDIA's own runtime."""
+
+
+def create(daemon: Daemon, asked: Asked) -> None:
+    """Have a daemon make a container. Raises ``docker.errors.APIError``."""
+    if daemon.is_podman:
+        daemon.ask("POST", "/containers/create", api=_PODMAN_API, json=for_podman(asked))
+    else:
+        config = for_docker(asked, daemon.platform.partition("/")[2])
+        daemon.client.create_container_from_config(config, asked.name)
 
 
 def masked_of_sys() -> list[str]:
@@ -117,7 +132,7 @@ def for_docker(asked: Asked, architecture: str) -> dict[str, Any]:
     env += [name for name in _UNWANTED if name not in asked.env]
     limits = [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in _limits(asked).items()]
     host: dict[str, Any] = {
-        "NetworkMode": "none",
+        "NetworkMode": f"container:{asked.network}" if asked.network else "none",
         "Init": asked.has_init,
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -129,8 +144,15 @@ def for_docker(asked: Asked, architecture: str) -> dict[str, Any]:
         "ReadonlyRootfs": not asked.writable,
         "Ulimits": limits,
         "LogConfig": {"Type": "none"},
-        "Sysctls": _SYSCTLS,
     }
+    if asked.capabilities:
+        host["CapAdd"] = list(asked.capabilities)
+    own: dict[str, Any] = {}
+    if not asked.network:
+        host["Sysctls"] = _SYSCTLS
+        # Without it Docker makes /etc/hosts and /etc/resolv.conf of its own. Who shares this network
+        # has neither of Docker's either, and the same host name.
+        own = {"NetworkDisabled": True, "Hostname": world.HOSTNAME}
     if asked.memory is not None and asked.limits_memory:
         host |= {"Memory": asked.memory, "MemorySwap": asked.memory}
     if asked.gpus:
@@ -140,12 +162,9 @@ def for_docker(asked: Asked, architecture: str) -> dict[str, Any]:
         "Image": asked.image,
         "Entrypoint": [],
         "Cmd": list(_argv(asked)),
-        "Hostname": world.HOSTNAME,
         "User": "0:0",
         "WorkingDir": asked.workdir,
         "Env": env,
-        # Without it Docker makes /etc/hosts and /etc/resolv.conf of its own.
-        "NetworkDisabled": True,
         "AttachStdout": True,
         "AttachStderr": True,
         "AttachStdin": asked.stdin,
@@ -154,6 +173,7 @@ def for_docker(asked: Asked, architecture: str) -> dict[str, Any]:
         "Tty": asked.terminal,
         "Labels": {**asked.labels, **asked.more},
         "HostConfig": host,
+        **own,
     }
 
 
@@ -172,7 +192,7 @@ def for_podman(asked: Asked) -> dict[str, Any]:
         "unsetenv": [name for name in _UNWANTED if name not in asked.env],
         "env_host": False,
         "httpproxy": False,
-        "netns": {"nsmode": "none"},
+        "netns": {"nsmode": "container", "value": asked.network} if asked.network else {"nsmode": "none"},
         "use_image_hosts": True,
         "use_image_resolve_conf": True,
         "manage_password": False,
@@ -191,9 +211,11 @@ def for_podman(asked: Asked) -> dict[str, Any]:
         "init": asked.has_init,
         "stdin": asked.stdin,
         "terminal": asked.terminal,
-        "sysctl": _SYSCTLS,
+        "sysctl": {} if asked.network else _SYSCTLS,
         "labels": {**asked.labels, **asked.more},
     }
+    if asked.capabilities:
+        spec["cap_add"] = list(asked.capabilities)
     if asked.memory is not None and asked.limits_memory:
         spec["resource_limits"] = {"memory": {"limit": asked.memory, "swap": asked.memory}}
     if asked.gpus:  # by their names in the Container Device Interface

@@ -15,12 +15,14 @@ from typing import BinaryIO
 from reprobuild.engine import protocol
 from reprobuild.engine.docker.daemon import Daemon, connect
 from reprobuild.engine.docker.ground import Ground
-from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result, served_ports
 from reprobuild.errors import EngineError, NotBuiltError, ReprobuildError
+from reprobuild.events import Tell, Warned, ignore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.digest import Digest
+    from reprobuild.engine.docker.helper import Helper, Python
     from reprobuild.engine.docker.leftovers import Alive
     from reprobuild.engine.nvidia import Machine
     from reprobuild.store.store import Store
@@ -37,13 +39,17 @@ class DockerEngine:
         store: Store,
         platform: str = "",
         environment: Mapping[str, str] | None = None,
+        *,
         machine: Machine | None = None,
+        python: Callable[[str], Python] | None = None,
+        tell: Tell = ignore,
     ) -> None:
         """Take the store that trees come from, and what names the daemon.
 
         ``platform``: what the daemon's has to be, as OCI writes it; empty: any. ``environment``: as
-        ``connect`` reads it; None: this process's own; ``machine``: whose GPUs a daemon here has;
-        None: this one's.
+        ``connect`` reads it; None: this process's own. ``machine``: whose GPUs a daemon here has; None:
+        this one's. ``python`` gives the Python that gateways' containers run, for a platform; without it
+        no command has a gateway.
         """
         self.store = store
         self._platform = platform
@@ -52,6 +58,10 @@ class DockerEngine:
         self._daemon: Daemon | None = None
         self._alive: Alive | None = None
         self._machine = machine
+        self._python = python
+        self._tell = tell
+        self._without: ReprobuildError | None = None
+        """Why commands are not given a gateway here."""
 
     @property
     def daemon(self) -> Daemon:
@@ -106,6 +116,7 @@ class DockerEngine:
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
     ) -> Result:
+        from reprobuild.engine.docker.helper import RelayError
         from reprobuild.engine.docker.run import Run
         from reprobuild.engine.doorway import closed_once
 
@@ -114,14 +125,62 @@ class DockerEngine:
                 raise TypeError(f"the docker engine runs commands on images, not on {type(ground).__name__}")
             _refuse(command, capture)
             gpus = tuple(self.gpu(number).uuid for number in command.devices)
-            if gateway is not None and gateway.has_answers:
-                raise EngineError(
-                    "the docker engine can't record what a command fetches, nor answer it from a record",
-                    "use --engine sandbox for this",
-                )
             with telling(self.daemon):
+                if gateway is not None and self._may_serve(gateway):
+                    run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
+                    try:
+                        with self._helper(gateway) as helper:
+                            return run.go(helper, capture, output, stdin)
+                    except RelayError as error:
+                        self._go_without(gateway, error)
                 run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
-                return run.go(capture, output, stdin)
+                return run.go(None, capture, output, stdin)
+
+    def _may_serve(self, gateway: Gateway) -> bool:
+        """Tell whether commands are given a gateway here, as far as is known."""
+        if self._without is not None:
+            self._go_without(gateway, self._without)
+        return self._without is None
+
+    def _go_without(self, gateway: Gateway, error: ReprobuildError) -> None:
+        """Let a command that is to be refused everything go on with its network cut, telling so once.
+
+        Raises EngineError for one that is to be answered.
+        """
+        if gateway.has_answers:
+            raise EngineError(
+                f"the docker engine can't answer what a command fetches: {error.message}", error.hint
+            ) from error
+        if self._without is None:
+            self._without = error
+            self._tell(
+                Warned(
+                    "commands have no network, and what they try to fetch can't be told by its name: "
+                    f"{error.message}",
+                    error.hint,
+                )
+            )
+
+    @contextlib.contextmanager
+    def _helper(self, gateway: Gateway) -> Iterator[Helper]:
+        """Give the container of a command's gateway, which begins meanwhile. Raises RelayError."""
+        from reprobuild.engine.docker.helper import Helper, RelayError
+        from reprobuild.engine.docker.trees import ensure
+
+        try:
+            if self._python is None:
+                raise EngineError("there is no Python for its gateway's container", "use --engine sandbox")
+            python = self._python(self.daemon.platform)
+            image = ensure(Ground(python.layers, self.store.blobs.read), self.daemon, self.store)
+        except ReprobuildError as error:
+            raise RelayError(error.message, error.hint) from error
+        ports = served_ports(gateway)
+        helper = Helper(self.daemon, image, python.program, self.alive.labels, ports, gateway.attend)
+        try:
+            helper.begin()
+            yield helper
+        finally:
+            helper.close()
 
     @property
     def alive(self) -> Alive:

@@ -1,4 +1,4 @@
-"""A tree as a daemon has it: the layers of a stack as an image, with our files of fixed content on top.
+"""A tree as a daemon has it: the layers of a stack as an image, with folders that must be there on top.
 
 Owners are all 0:0 there, since a command inside may not pass by what belongs to another. Knows nothing of
 daemons.
@@ -17,7 +17,7 @@ from reprobuild.digest import Digest
 from reprobuild.engine import world
 from reprobuild.images.tar import layer_chunks
 from reprobuild.store.stack import Found
-from reprobuild.tree import Entry, Layer, Tree, TreeError, apply, directory, file
+from reprobuild.tree import Entry, Layer, Tree, TreeError, apply, directory
 
 MOST_LAYERS = 100
 """Daemons refuse images of more than 127, and ours comes on top; the lowest of more are merged."""
@@ -110,23 +110,14 @@ class Ground:
 
 
 class Top:
-    """The folders that are there even where a tree lacks them, and the files of fixed content."""
+    """The folders that are there even where a tree lacks them."""
 
     def __init__(self, tree: Tree) -> None:
-        self.files: dict[str, bytes] = {}
-        """By path."""
-        self.folders: set[str] = set()
-        """Those that the tree lacks."""
         entries = [directory(path, mode) for path, mode in world.FOLDERS.items() if tree.get(path) is None]
-        etc = tree.get("etc")
-        if etc is None or etc.kind == "d":
-            self.files |= world.FILES
-        if self.files and etc is None:
+        if tree.get("etc") is None:
             entries.append(directory("etc"))
-        self.folders |= {entry.path for entry in entries}
-        self.added = {
-            path: file(path, Digest.of(content), len(content)) for path, content in self.files.items()
-        }
+        self.folders = frozenset(entry.path for entry in entries)
+        """Those that the tree lacks."""
         self._layer = Layer(entries)
         self.is_needed = bool(entries)
         """Whether the tree lacks a folder."""

@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reprobuild.engine.trust import OnTop
 from reprobuild.errors import EngineError
 from reprobuild.tree import NORMAL_TIME
 
@@ -21,9 +22,9 @@ _END = bytes(1024)
 
 
 def archive(
-    folders: Sequence[str], files: Mapping[str, bytes], inputs: Mapping[str, Path]
+    folders: Sequence[str], files: Mapping[str, OnTop], inputs: Mapping[str, Path]
 ) -> Iterator[bytes]:
-    """Give the stream: folders that are made, files by path with their content, then inputs by path.
+    """Give the stream: folders that are made, files by path, then inputs by path.
 
     All paths are without a leading slash; a folder may be ``.``, the root.
 
@@ -33,10 +34,10 @@ def archive(
         made = tarfile.TarInfo(path + "/")
         made.type, made.mode, made.mtime = tarfile.DIRTYPE, 0o755, NORMAL_TIME
         yield _header(made)
-    for path, content in files.items():
+    for path, one in files.items():
         made = tarfile.TarInfo(path)
-        made.size, made.mtime = len(content), NORMAL_TIME
-        yield _header(made) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+        made.mode, made.size, made.mtime = one.mode, len(one.content), NORMAL_TIME
+        yield _header(made) + one.content + bytes(-made.size % tarfile.BLOCKSIZE)
     for inside, source in inputs.items():
         yield from _below(inside, str(source), is_named=True)
     yield _END

@@ -69,11 +69,16 @@ class Alive:
         """Remove the containers of this store whose processes have died."""
         from docker.errors import APIError
 
-        for found in client.containers(all=True, filters={"label": f"{STORE}={self._mark}"}):
-            name = (found.get("Labels") or {}).get(LOCK, "")
-            if name and _is_free(os.path.join(self._store.tmp, os.path.basename(name) + LOCK_SUFFIX)):
-                with contextlib.suppress(APIError):  # another process may be at it too
-                    client.remove_container(found["Id"], force=True, v=True)
+        listed = client.containers(all=True, filters={"label": f"{STORE}={self._mark}"})
+        dead = [found["Id"] for found in listed if self._is_dead(found)]
+        # Twice: Podman removes no container whose network another one shares.
+        for one in (*dead, *dead):
+            with contextlib.suppress(APIError):  # it is gone; another process may be at it too
+                client.remove_container(one, force=True, v=True)
+
+    def _is_dead(self, found: Mapping[str, Any]) -> bool:
+        name = (found.get("Labels") or {}).get(LOCK, "")
+        return bool(name) and _is_free(os.path.join(self._store.tmp, os.path.basename(name) + LOCK_SUFFIX))
 
 
 def _is_free(path: str) -> bool:

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 
+from reprobuild.engine import world
 from reprobuild.engine.docker import container, trees
 from reprobuild.engine.docker.changes import OF_DAEMONS, Before, capture_changes
 from reprobuild.engine.docker.differences import capture_differences
 from reprobuild.engine.docker.inputs import archive, size_of
 from reprobuild.engine.docker.leftovers import shielded
+from reprobuild.engine.docker.on_top import FilesOnTop
 from reprobuild.engine.docker.outputs import unpack
 from reprobuild.engine.docker.streams import DETACH, Connection, Feeder, Frames, is_terminal
 from reprobuild.engine.exchange import inside_path
@@ -35,12 +37,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.engine.docker.daemon import Daemon
     from reprobuild.engine.docker.ground import Ground
+    from reprobuild.engine.docker.helper import Helper
     from reprobuild.engine.doorway import ClosedOnce
     from reprobuild.store.store import Store
 
 KILLED = 128 + signal.SIGKILL
 _PIECE = 1 << 18
-_PODMAN_API = "v4.0.0/libpod"
 _MOST_LINKS = 8
 _NO_INIT = "container-init binary not found"
 
@@ -81,8 +83,10 @@ class Run:
         in_the_way = [path for path in self.mounted if ground.tree.get(path) is not None]
         self.ground = ground.without(in_the_way) if in_the_way else ground
         tree, top = self.ground.tree, self.ground.top
+        gateway = None if self.network is None else self.network.gateway
+        self.on_top = FilesOnTop(self.ground, gateway, self.store.blobs)
         folders: dict[str, None] = {}
-        for path in self.mounted:
+        for path in (*self.mounted, *self.on_top.files):
             parts = path.split("/")
             for position in range(1, len(parts)):
                 folders["/".join(parts[:position])] = None
@@ -91,9 +95,8 @@ class Run:
         inits = [_literal(self.ground, init) for init in container.INITS]
         inits = [init for init in inits if tree.get(init) is None]
         ours = {*self.folders, *top.folders, *(init.rpartition("/")[0] for init in inits)}
-        self.before = Before(
-            {**{entry.path: entry for entry in tree}, **top.added}, ours, [*self.mounted, *inits]
-        )
+        before = {entry.path: entry for entry in tree} | self.on_top.entries
+        self.before = Before(before, ours, [*self.mounted, *inits], self.on_top.new)
         workdir = command.workdir
         if not _is_folder(self.ground, workdir, (*self.mounted, *self.folders)):
             raise EngineError(
@@ -102,20 +105,34 @@ class Run:
             )
 
     def go(
-        self, capture: Capture | None, output: Callable[[bytes], None] | None, stdin: BinaryIO | None
+        self,
+        helper: Helper | None,
+        capture: Capture | None,
+        output: Callable[[bytes], None] | None,
+        stdin: BinaryIO | None,
     ) -> Result:
-        """Run it. Raises EngineError, and KeyboardInterrupt after everything inside has ended."""
+        """Run it; ``helper``: the container whose network it shares, which has begun.
+
+        Raises EngineError, and KeyboardInterrupt after everything inside has ended.
+        """
+        network = "" if helper is None else helper.name
         begun = time.monotonic()
         terminal = self.command.terminal
         try:
-            shielded(lambda: self._create(has_stdin=stdin is not None or terminal))
+            shielded(lambda: self._create(network, has_stdin=stdin is not None or terminal))
             self._put()
+            if helper is not None:
+                helper.wait()
             lines = Lines(*([output] if output else []))
             exit_code = self._lend() if terminal else self._attend(lines.feed, stdin)
             lines.close()
             seconds = time.monotonic() - begun
+            if helper is not None:
+                helper.settle()
             if self.network is not None:
                 self.network.close()
+            if helper is not None:
+                helper.let_go()
             result = self._result(exit_code, seconds, lines.tail)
             if capture is not None or self.outputs:
                 self._check_readable()
@@ -132,7 +149,7 @@ class Run:
 
     # The container.
 
-    def _create(self, *, has_stdin: bool) -> None:
+    def _create(self, network: str, *, has_stdin: bool) -> None:
         from docker.errors import APIError, ImageNotFound
 
         command = self.command
@@ -140,7 +157,7 @@ class Run:
             name=self.name,
             image=trees.ensure(self.ground, self.daemon, self.store),
             argv=command.argv,
-            env=environment(command, {}) | {"PWD": command.workdir},
+            env=environment(command, self.on_top.env) | {"PWD": command.workdir},
             workdir=command.workdir,
             labels=self.labels,
             terminal=command.terminal and is_terminal(),
@@ -153,12 +170,13 @@ class Run:
             strange=[f"/{path}" for path in OF_DAEMONS if self.ground.tree.get(path) is None],
             is_joined=not command.terminal,
             gpus=self.gpus,
+            network=network,
         )
         try:
-            self._ask(asked)
+            container.create(self.daemon, asked)
         except ImageNotFound:  # somebody has removed it since
             trees.ensure(self.ground, self.daemon, self.store)
-            self._ask(asked)
+            container.create(self.daemon, asked)
         except APIError as error:
             if _NO_INIT not in str(error.explanation):
                 raise
@@ -168,24 +186,17 @@ class Run:
                     "on its machine: apt-get install catatonit",
                 ) from error
             self.daemon.has_init = False
-            self._ask(replace(asked, has_init=False))
+            container.create(self.daemon, replace(asked, has_init=False))
 
     def _has_shell(self) -> bool:
         found = self.ground.look(container.SHELL)
         return found is not None and found.mode is not None and bool(found.mode & 0o111)
 
-    def _ask(self, asked: container.Asked) -> None:
-        if self.daemon.is_podman:
-            self.daemon.ask("POST", "/containers/create", api=_PODMAN_API, json=container.for_podman(asked))
-        else:
-            config = container.for_docker(asked, self.daemon.platform.partition("/")[2])
-            self.client.create_container_from_config(config, self.name)
-
     def _put(self) -> None:
         """Send what has to be there before the command begins."""
         if self.command.writable:  # else it takes nothing
             # Podman makes a root that nobody may write to.
-            sent = archive([".", *self.folders], self.ground.top.files, self.inputs)
+            sent = archive([".", *self.folders], self.on_top.files, self.inputs)
             self.client.put_archive(self.name, "/", sent)
             self._given = sum(map(size_of, self.inputs.values()))
 
@@ -298,7 +309,7 @@ class Run:
 
     def _capture(self, capture: Capture) -> None:
         asked = (self.daemon, self.name, self.before, capture, self._archived, self._open_again)
-        fixed = self.ground.top.files
+        fixed = {path: one.content for path, one in self.on_top.files.items() if path in world.FILES}
         if not self.outputs and capture_differences(*asked, given=self._given, fixed=fixed):
             return
         with self._export() as stream:
