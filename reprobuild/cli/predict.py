@@ -46,7 +46,7 @@ class Needed(click.Option):
 @click.option(
     "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
 )
-@click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or the number of a GPU.")
+@click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or a GPU: 0, 1, …")
 @click.option(
     "--cache",
     type=click.Choice(["use", "refresh", "off"]),
