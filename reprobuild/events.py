@@ -113,6 +113,10 @@ class ItemsProgressed(Value):
     done: int
     count: int
     cached: int
+    rate: float = 0.0
+    """Records computed a second; 0 where none is yet."""
+    left: float = 0.0
+    """Seconds that the rest will take at this rate."""
 
 
 class Checked(Value):

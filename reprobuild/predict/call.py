@@ -9,42 +9,47 @@ from __future__ import annotations
 
 import contextlib
 import json
-from array import array
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from reprobuild.errors import OutsideError, ReprobuildError, UsageError
-from reprobuild.events import ItemsProgressed, Note, Tell, Warned
+from reprobuild.canonical import canonical
+from reprobuild.errors import ItemFailedError, OutsideError, UsageError
+from reprobuild.events import ItemsProgressed, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
+from reprobuild.predict.chunks import ChunkSizes
+from reprobuild.predict.computation import Computation, Outputs, Records
+from reprobuild.predict.computed import Computed, merged
+from reprobuild.predict.keeping import Keeper
 from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
 from reprobuild.predict.macro import MACRO, extra_records
 from reprobuild.predict.makings import LARGEST_INPUT
+from reprobuild.predict.misses import Misses
 from reprobuild.predict.parameters import (
     CPU,
     check_device,
     fill_parameters,
     is_cacheable,
+    split_devices,
 )
 from reprobuild.predict.runner import check_built
-from reprobuild.predict.sealed import provenance
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
-from reprobuild.predict.worker import NO_LIMITS, Batch, Limits, start_worker
+from reprobuild.predict.worker import NO_LIMITS, Batch, Limits
+from reprobuild.predict.workers import Workers
 from reprobuild.value import NOTHING, Value
 
 CacheMode = Literal["use", "refresh", "off"]
 """``use``: answer from the cache, and keep what is computed; ``refresh``: compute all, and keep it;
 ``off``: neither read nor write."""
 
-STORE_COUNT = 32768
-"""Predictions kept in one transaction: a thousand keys touch a thousand pages of the index, in whatever
-number they come, so that few large transactions write far less than many small ones."""
-STORE_SIZE = 32 << 20
-"""Bytes of outputs kept in one transaction."""
-NAMED = 5
-"""Records named where many are concerned."""
+AIMS: Mapping[str, float] = {"files": 60.0, "stream": 5.0}
+"""Seconds that a chunk should take, by protocol: with ``files`` each loads the model again, and what is
+computed of it is lost in an interrupt; with ``stream`` neither is so."""
+ERROR = "_error"
+"""The field of the record that stands for an output that could not be computed."""
 
 
 class Options(Value, kw_only=True):
@@ -54,7 +59,29 @@ class Options(Value, kw_only=True):
     """Those that differ from their defaults, and ``seed``."""
     cache: CacheMode = "use"
     device: str = CPU
+    """``cpu``, a GPU's number, or several."""
     limits: Limits = NO_LIMITS
+    jobs: int = 0
+    """How many workers compute at once; 0: one for each device."""
+    keep_going: bool = False
+    """Whether the others are computed, for item scope, where records fail."""
+
+
+class Failure(Value):
+    """A record that could not be computed, where a call went on."""
+
+    index: int
+    """From 0, in the call."""
+    where: str
+    """What the caller calls it: ``line 7 of in.jsonl``."""
+    record: bytes
+    """Canonical."""
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as ``predict`` lists it."""
+        record = json.loads(self.record)
+        return {"index": self.index, "where": self.where, "input": record, "error": self.reason}
 
 
 class Summary(Value):
@@ -64,10 +91,14 @@ class Summary(Value):
     cached: int
     """Records answered from the cache."""
     computed: int
-    """Records that the predictor was given: distinct ones, for item scope."""
+    """Records that were computed: distinct ones, for item scope."""
     seconds: float
     signature: str
     """What a paper can cite: ``tutorial@<input hash>|default|cpu|v1``."""
+    failed: tuple[Failure, ...] = ()
+    """In the order of the records: distinct ones."""
+    saved_seconds: float = 0.0
+    """How long what came from the cache took when it was computed."""
 
     def as_json(self) -> dict[str, Any]:
         """Give the summary as ``predict --json`` prints it."""
@@ -76,7 +107,9 @@ class Summary(Value):
             "items": self.items,
             "cached": self.cached,
             "computed": self.computed,
+            "failed": [failure.as_json() for failure in self.failed],
             "seconds": round(self.seconds, 3),
+            "saved_seconds": round(self.saved_seconds, 3),
             "signature": self.signature,
         }
 
@@ -85,9 +118,16 @@ class Call:
     """A call that is being made; ``answer`` may be used once."""
 
     def __init__(
-        self, target: Target, name: str, options: Options, tell: Tell, cache: PredictionCache | None = None
+        self,
+        target: Target,
+        name: str,
+        options: Options,
+        tell: Tell,
+        cache: PredictionCache | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        """Take a predictor by its name; ``cache``: one that is open already.
+        """Take a predictor by its name; ``cache``: one that is open already; ``workers``: those to compute
+        with, which live on.
 
         Raises UsageError or NotBuiltError for what can't be: before anything is read.
         """
@@ -97,13 +137,17 @@ class Call:
         check_built(self.predictor)
         if options.cache not in get_args(CacheMode):
             raise UsageError(f"there is no cache mode {options.cache!r}", "use, refresh or off")
+        if options.jobs < 0:
+            raise UsageError(f"there are no {options.jobs} jobs", "1 or more; 0: one for each device")
         self.parameters = fill_parameters(self.predictor, options.parameters)
         self.device_class = check_device(self.predictor, options.device, target.engine)
-        self.device = options.device
-        self.limits = options.limits
+        self.options = options
         self.count = 0
         self.cached = 0
         self.computed = 0
+        self.failures: list[Failure] = []
+        """In the order of the records, when all has been answered."""
+        self.saved_seconds = 0.0
         self.macro: dict[str, Any] | None = None
         """What a corpus metric says of all records, when all has been answered."""
         self._tell = tell
@@ -112,10 +156,21 @@ class Call:
         self._writes = options.cache != "off" and self._remembers
         self._cache = (cache or PredictionCache.open(target.store)) if self._reads or self._writes else None
         self._owns_cache = cache is None
-        self._replaced: set[bytes] = set()
-        self._provenance = b""
+        self._workers = workers
         self._keys = KeyMaker(target.run_id, self.predictor, self.parameters, self.device_class)
         self._tag = f"{target.recipe}/{name}"
+        self._keeper = Keeper(
+            self._cache if self._writes else None,
+            target,
+            tag=self._tag,
+            device=options.device,
+            device_class=self.device_class,
+            making=self._keys.making,
+            # A record that names files is of no use without them.
+            samples="file" not in self.predictor.inputs.values(),
+            refreshes=not self._reads,
+            tell=tell,
+        )
         spools = target.store / "tmp"
         self._spools = str(spools) if spools.is_dir() else None
 
@@ -140,6 +195,7 @@ class Call:
                 "see whether the disk that the store is on is full",
             ) from error
         finally:
+            self._keeper.tell_changed()
             if self._cache is not None:
                 self._cache.hit(self._keys.making, self.cached)
                 if self._owns_cache:
@@ -149,13 +205,22 @@ class Call:
         """Sum up, when all has been answered."""
         device = CPU if self.device_class.startswith(CPU) else self.device_class
         signature = f"{self.target.recipe}@{self.target.input_hash.hex}|{self.name}|{device}|v{KEY_SCHEMA}"
-        return Summary(self.count, self.cached, self.computed, seconds, signature)
+        return Summary(
+            self.count,
+            self.cached,
+            self.computed,
+            seconds,
+            signature,
+            failed=tuple(self.failures),
+            saved_seconds=self.saved_seconds,
+        )
 
     def _answer_items(
         self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None
     ) -> Iterator[bytes]:
-        misses = _Misses()
-        with self._spool() as answers, self._spool() as pending, self._spool() as computed:
+        with self._spool() as answers, self._spool() as pending, self._spool() as spool:
+            # A predictor that samples without a seed owes each record a sample of its own.
+            misses = Misses(pending, merges=self._remembers)
             for records in chunks:
                 keys = self._keys.items(records)
                 known = self._look_up(keys)
@@ -163,88 +228,86 @@ class Call:
                     answers.write(b"".join([known[key] for key in keys]))
                     self.cached += len(keys)
                 except KeyError:
-                    self._take_misses(records, keys, known, misses, answers, pending, staged)
+                    lines = misses.take(records, keys, known, self.count)
+                    self.cached += len(keys) - lines.count(b"\n")
+                    answers.write(b"".join(lines))
                 self.count += len(keys)
                 self._tell(ItemsProgressed(self.cached, self.count, self.cached))
+            self._note_saved()
             if not misses.keys:
                 yield from _blocks(answers)
                 return
             places = misses.places
-            batch = Batch(pending, len(misses.keys), lambda index: label(places[index]), misses.files)
-            ends = self._compute(batch, computed)
-            self._keep(lambda cache: self._keep_items(cache, misses, pending, computed, label))
-            yield from _merged(answers, computed, ends, misses.order)
+            files = None if staged is None else lambda line: staged.needed(json.loads(line))
+            asked = Records(pending, misses.ends, lambda index: label(places[index]), files, self._spool)
+            computed = Computed(spool, len(places))
+            self._compute_items(asked, misses, computed, label)
+            yield from merged(answers, computed, misses.order)
 
-    def _take_misses(
-        self,
-        records: Sequence[bytes],
-        keys: Sequence[bytes],
-        known: Mapping[bytes, bytes],
-        misses: _Misses,
-        answers: Spool,
-        pending: Spool,
-        staged: StagedFiles | None,
+    def _compute_items(
+        self, asked: Records, misses: Misses, computed: Computed, label: Callable[[int], str]
     ) -> None:
-        """Write the answers that are known, and an empty line for each that is not."""
-        lines: list[bytes] = []
-        asked: list[bytes] = []
-        for position, (record, key) in enumerate(zip(records, keys, strict=True), start=self.count):
-            if key in known:
-                lines.append(known[key])
-                self.cached += 1
-                continue
-            lines.append(b"\n")
-            # A predictor that samples without a seed owes each record a sample of its own.
-            name = key if self._remembers else position.to_bytes(8, "big")
-            index = misses.keys.setdefault(name, len(misses.keys))
-            if index == len(misses.places):
-                misses.places.append(position)
-                asked += (record, b"\n")
-                if staged is not None:
-                    misses.files.update(staged.needed(json.loads(record)))
-            misses.order.append(index)
-        answers.write(b"".join(lines))
-        pending.write(b"".join(asked))
+        keys, places = list(misses.keys), misses.places
+        begun = time.monotonic()
 
-    def _keep(self, keep: Callable[[PredictionCache], None]) -> None:
-        """Keep what was computed, where it may be; what can't be kept is still given out."""
-        if self._cache is None or not self._writes:
+        def keep(outputs: Outputs, seconds: float, refused: int) -> None:
+            indexes = [index for index, _ in outputs]
+            computed.add(outputs)
+            self._keeper.keep(
+                [(keys[index], output + b"\n") for index, output in outputs],
+                lambda: asked.lines(indexes),
+                lambda place: label(places[indexes[place]]),
+                items=len(outputs),
+                seconds=seconds,
+                refused=refused,
+            )
+            self.computed += len(outputs)
+            rate = self.computed / max(time.monotonic() - begun, 1e-6)
+            done = self.cached + self.computed * (self.count - self.cached) // len(keys)
+            left = (len(keys) - self.computed) / rate
+            self._tell(ItemsProgressed(done, self.count, self.cached, rate, left))
+
+        limits, protocol = self.options.limits, self.predictor.protocol
+        with self._lent_workers() as workers:
+            lanes = min(workers.jobs, len(keys))
+            at_once = protocol == "files"
+            computation = Computation(
+                asked,
+                ChunkSizes(AIMS[protocol], lanes, limits.timeout if at_once else None),
+                lambda: workers.lend(self.name, self.parameters, limits),
+                keep,
+                at_once=at_once,
+                goes_on=self.options.keep_going,
+            )
+            try:
+                computation.run(lanes)
+            except ItemFailedError as error:
+                error.index = places[error.index]
+                raise
+        for one in sorted(computation.failed, key=lambda one: one.index):
+            place = places[one.index]
+            self.failures.append(Failure(place, label(place), one.record, one.reason))
+            computed.add([(one.index, canonical({ERROR: one.reason.partition("\n")[0]}))])
+        self._tell(ItemsProgressed(self.count, self.count, self.cached))
+
+    @contextlib.contextmanager
+    def _lent_workers(self) -> Iterator[Workers]:
+        """Give the workers of the caller, or ones for this call alone."""
+        if self._workers is not None:
+            yield self._workers
             return
-        try:
-            keep(self._cache)
-        except ReprobuildError as error:
-            self._tell(Warned(f"outputs of {self._tag} are not kept: {error.message}", error.hint))
-
-    def _keep_items(
-        self,
-        cache: PredictionCache,
-        misses: _Misses,
-        pending: Spool,
-        computed: Spool,
-        label: Callable[[int], str],
-    ) -> None:
-        changed: list[int] = []
-        computed.seek(0)
-        pending.seek(0)
-        asked = iter(pending)
-        first = 0
-        for part in _parts(zip(misses.keys, computed, strict=True)):
-            records = [line[:-1] for _, line in zip(part, asked, strict=False)]
-            if not self._reads:
-                before = cache.get_many([key for key, _ in part]).outputs
-                differ = (n for n, (key, output) in enumerate(part) if before.get(key, output) != output)
-                changed += [misses.places[first + n] for n in differ]
-            replace = not self._reads or not self._replaced.isdisjoint(key for key, _ in part)
-            self._put(cache, part, records, replace=replace)
-            first += len(part)
-        self._tell_changed([label(place) for place in changed[:NAMED]], len(changed))
+        options = self.options
+        devices = split_devices(options.device)
+        workers = Workers(self.target, devices=devices, jobs=options.jobs, idle=0.0, tell=self._tell)
+        with contextlib.closing(workers):
+            yield workers
 
     def _answer_batch(
         self, chunks: Iterable[list[bytes]], label: Callable[[int], str], staged: StagedFiles | None
     ) -> Iterator[bytes]:
         key_maker = self._keys.batch()
         files: dict[str, Path] = {}
-        with self._spool() as pending, self._spool() as computed:
+        with self._spool() as pending:
             for records in chunks:
                 key_maker.add(records)
                 pending.write(b"\n".join(records) + b"\n")
@@ -258,15 +321,37 @@ class Call:
             known = self._look_up([key]).get(key)
             if known is not None and known.count(b"\n") == self.count + extra_records(self.predictor):
                 self.cached = self.count
+                self._note_saved()
                 yield self._without_macro(known)
                 return
-            self._compute(Batch(pending, self.count, label, files), computed)
-            self._keep(lambda cache: self._keep_batch(cache, key, pending, computed))
-            if not extra_records(self.predictor):
-                yield from _blocks(computed)
-                return
-            computed.seek(0)
-            yield self._without_macro(computed.read())
+            output = self._compute_batch(Batch(pending, self.count, label, files), key)
+            yield self._without_macro(output)
+
+    def _compute_batch(self, batch: Batch, key: bytes) -> bytes:
+        outputs = [b""] * (batch.count + extra_records(self.predictor))
+
+        def record() -> Sequence[bytes]:
+            batch.records.seek(0)
+            return [b"[" + batch.records.read(LARGEST_INPUT + 1)[:-1].replace(b"\n", b",") + b"]"]
+
+        with (
+            self._lent_workers() as workers,
+            workers.lend(self.name, self.parameters, self.options.limits) as worker,
+        ):
+            ran = worker.compute(batch, outputs.__setitem__)
+        outputs.append(b"")
+        output = b"\n".join(outputs)
+        self._keeper.keep(
+            [(key, output)],
+            record,
+            lambda _: f"the call of {self.count} records",
+            items=batch.count,
+            seconds=ran.seconds,
+            refused=ran.refused,
+        )
+        self.computed = batch.count
+        self._tell(ItemsProgressed(self.count, self.count, self.cached))
+        return output
 
     def _without_macro(self, outputs: bytes) -> bytes:
         """Take the last record of a corpus metric out: it is no record's output."""
@@ -276,42 +361,17 @@ class Call:
         self.macro = json.loads(outputs[end:])[MACRO]
         return outputs[:end]
 
-    def _keep_batch(self, cache: PredictionCache, key: bytes, pending: Spool, computed: Spool) -> None:
-        computed.seek(0)
-        output = computed.read()
-        before = {} if self._reads else cache.get_many([key]).outputs
-        replace = not self._reads or key in self._replaced
-        pending.seek(0)
-        records = [b"[" + pending.read(LARGEST_INPUT + 1)[:-1].replace(b"\n", b",") + b"]"]
-        self._put(cache, [(key, output)], records, replace=replace)
-        if before.get(key, output) != output:
-            self._tell_changed([f"the call of {self.count} records"], 1)
-
-    def _put(
-        self,
-        cache: PredictionCache,
-        part: Sequence[tuple[bytes, bytes]],
-        records: Sequence[bytes],
-        *,
-        replace: bool,
-    ) -> None:
-        """Keep outputs; ``records``: what entered their keys. Those with files are no use without these."""
-        cache.put_many(
-            part,
-            self._provenance,
-            tag=self._tag,
-            replace=replace,
-            making=self._keys.making,
-            records=() if "file" in self.predictor.inputs.values() else records,
-        )
+    def _note_saved(self) -> None:
+        if self._cache is not None and self.cached:
+            self.saved_seconds = self.cached * (self._cache.pace(self._keys.making) or 0.0)
 
     def _look_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
         if self._cache is None or not self._reads:
             return {}
         found = self._cache.get_many(keys, strict=self.target.strict_network)
-        self._replaced.update(found.coped)
+        self._keeper.replaced.update(found.coped)
         if found.broken:
-            self._replaced.update(found.broken)
+            self._keeper.replaced.update(found.broken)
             self._tell(
                 Warned(
                     f"{len(found.broken)} cached predictions of {self._tag} do not fit their own digests "
@@ -321,92 +381,11 @@ class Call:
             )
         return found.outputs
 
-    def _compute(self, batch: Batch, computed: Spool) -> array[int]:
-        """Run the predictor; give where each output ends in ``computed``."""
-        ends = array("Q")
-        end = 0
-
-        def accept(index: int, output: bytes) -> None:
-            nonlocal end
-            end += len(output) + 1
-            ends.append(end)
-            computed.write(output + b"\n")
-
-        device, limits = self.device, self.limits
-        with contextlib.closing(
-            start_worker(
-                self.target, self.name, self.parameters, device=device, limits=limits, tell=self._tell
-            )
-        ) as worker:
-            ran = worker.compute(batch, accept)
-        self.computed = batch.count
-        self._provenance = provenance(
-            self.device_class,
-            ran.engine,
-            seconds=ran.seconds,
-            items=batch.count,
-            run=self.target.run_id.short,
-            refused=ran.refused,
-            making=self._keys.making,
-        )
-        self._tell(ItemsProgressed(self.count, self.count, self.cached))
-        return ends
-
-    def _tell_changed(self, named: list[str], count: int) -> None:
-        if count:
-            more = f" and {count - len(named)} more" if count > len(named) else ""
-            self._tell(Note(f"the output differs from the one that was kept: {', '.join(named)}{more}"))
-
     def _spool(self) -> Spool:
         return Spool(self._spools)
-
-
-class _Misses:
-    """What the cache did not have, as it is collected."""
-
-    def __init__(self) -> None:
-        self.keys: dict[bytes, int] = {}
-        """Key → index among the distinct misses, in order."""
-        self.places = array("Q")
-        """Where each distinct miss first stands in the call."""
-        self.order = array("Q")
-        """For each record without an answer, in order: its index among the distinct misses."""
-        self.files: dict[str, Path] = {}
-
-
-def _parts(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Cut predictions into what one transaction takes."""
-    part: list[tuple[bytes, bytes]] = []
-    size = 0
-    for pair in pairs:
-        part.append(pair)
-        size += len(pair[1])
-        if len(part) == STORE_COUNT or size > STORE_SIZE:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _blocks(file: Spool) -> Iterator[bytes]:
     file.seek(0)
     while block := file.read(1 << 20):
         yield block
-
-
-def _merged(answers: Spool, computed: Spool, ends: Sequence[int], order: Iterable[int]) -> Iterator[bytes]:
-    """Put computed outputs where the answers have empty lines; seek only where a record repeats."""
-    answers.seek(0)
-    computed.seek(0)
-    indexes = iter(order)
-    here = 0
-    while lines := answers.readlines(1 << 20):
-        for position, line in enumerate(lines):
-            if line == b"\n":
-                index = next(indexes)
-                start = ends[index - 1] if index else 0
-                if here != start:
-                    computed.seek(start)
-                lines[position] = computed.read(ends[index] - start)
-                here = ends[index]
-        yield b"".join(lines)

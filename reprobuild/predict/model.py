@@ -23,12 +23,13 @@ from reprobuild.predict.call import CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.macro import mean
 from reprobuild.predict.metrics import Evaluation
-from reprobuild.predict.parameters import CPU, SEED
+from reprobuild.predict.parameters import CPU, SEED, split_devices
 from reprobuild.predict.records import encode_records
 from reprobuild.predict.signature import OfPredictor, shows_fields
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target, find_target, split_name
 from reprobuild.predict.worker import Limits
+from reprobuild.predict.workers import Workers
 
 Json = Any
 
@@ -47,6 +48,7 @@ def load(
     cache: CacheMode = "use",
     timeout: float | None = None,
     memory: int | None = None,
+    jobs: int = 0,
     tell: Tell = ignore,
     **options: str | int | float | bool,
 ) -> Model:
@@ -56,7 +58,9 @@ def load(
     or imported before; ``device``: ``"cpu"`` or -1; ``engine``, ``store``,
     ``recipes``, ``offline``: as the settings of these names, which hold otherwise; ``cache``:
     ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes): of each run;
-    ``tell``: gets what happens meanwhile; ``options``: the recipe's. Raises what ``realize`` raises.
+    ``jobs``: how many runs are at work at once, for all threads together (0: one for each device);
+    ``tell``: gets what happens meanwhile, from any thread; ``options``: the recipe's. Raises what
+    ``realize`` raises.
     """
     from reprobuild.build.project import Project
 
@@ -70,17 +74,19 @@ def load(
     project = Project(found, tell)
     recipe, predictor = split_name(name)
     target = find_target(project, recipe, options)
-    made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory))
+    made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory), jobs=jobs)
     # What a pickle is loaded by means the same in a process with another working directory.
     again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}
-    arguments = {**again, "device": device, "cache": cache, "timeout": timeout, "memory": memory, **options}
+    chosen = {"device": device, "cache": cache, "timeout": timeout, "memory": memory, "jobs": jobs}
+    arguments = {**again, **chosen, **options}
     return Model(target, predictor, made, tell=tell, arguments=(name, arguments))
 
 
 class Model:
     """A predictor of an image that is in the store; safe for threads, small to pickle.
 
-    A ``with`` block, or ``close``, lets go of the cache; the next call takes it again.
+    A process that keeps a model loaded lives on for a while after a call, for the next one. A ``with``
+    block, or ``close``, ends it and lets go of the cache; the next call takes them again.
     """
 
     __signature__ = OfPredictor()
@@ -106,7 +112,9 @@ class Model:
         self._cache: PredictionCache | None = None
         self._predictor = target.predictor(predictor)
         self._inputs = Fields(self._predictor.inputs)
-        Call(target, predictor, self._with({}, cache="off"), tell)
+        chosen = self._with({}, cache="off")
+        Call(target, predictor, chosen, tell)
+        self._workers = Workers(target, devices=split_devices(chosen.device), jobs=chosen.jobs, tell=tell)
 
     @property
     def image(self) -> str:
@@ -217,7 +225,8 @@ class Model:
         return await asyncio.to_thread(self.predict_batch, items, **parameters)
 
     def close(self) -> None:
-        """Let go of the cache."""
+        """Let go of the cache, and end what keeps a model loaded."""
+        self._workers.close()
         if self._cache is not None:
             self._cache.close()
 
@@ -241,7 +250,7 @@ class Model:
 
     def _call(self, parameters: Mapping[str, Json], cache: CacheMode | None = None) -> Call:
         options = self._with(parameters, cache)
-        return Call(self._target, self._name, options, self._tell, self._opened(options))
+        return Call(self._target, self._name, options, self._tell, self._opened(options), self._workers)
 
     def _records(
         self, call: Call, items: Iterable[Mapping[str, Json]], first: int = 0
@@ -263,7 +272,11 @@ class Model:
         chosen = self._options
         given = {name: value for name, value in parameters.items() if name != SEED or value is not None}
         return Options(
-            parameters=given, cache=cache or chosen.cache, device=chosen.device, limits=chosen.limits
+            parameters=given,
+            cache=cache or chosen.cache,
+            device=chosen.device,
+            limits=chosen.limits,
+            jobs=chosen.jobs,
         )
 
     def _opened(self, options: Options) -> PredictionCache | None:

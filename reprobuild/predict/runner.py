@@ -99,7 +99,7 @@ class FilesWorker:
             )
             engine = target.engine()
             result, gate = self._run(engine, command)
-            _check_result(self._shown, predictor, result, self._limits, gate)
+            _check_result(self._shown, predictor, result, self._limits, gate, batch)
             with Spool(str(scratch)) as outputs:
                 try:
                     _read_outputs(self._shown, predictor, taken / "output.jsonl", batch, result, outputs)
@@ -176,25 +176,31 @@ def _copy_checked(source: Path, copy: Path, expected: str) -> None:
         raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
 
 
-def _check_result(shown: str, predictor: Predictor, result: Result, limits: Limits, gate: Gate) -> None:
+def _check_result(
+    shown: str, predictor: Predictor, result: Result, limits: Limits, gate: Gate, batch: Batch
+) -> None:
+    ended = f"{_tail(result)}\nit was given {batch.described()}"
     if result.timed_out:
         raise PredictionFailedError(
-            f"the predictor {shown} was ended after {limits.timeout:g} s{_tail(result)}"
+            f"the predictor {shown} was ended after {limits.timeout:g} s{ended}"
             if limits.timeout is not None
-            else f"the predictor {shown} ran out of time{_tail(result)}",
+            else f"the predictor {shown} ran out of time{ended}",
             "give it more time with --timeout, or fewer records at once",
         )
     if result.out_of_memory:
         raise PredictionFailedError(
-            f"the predictor {shown} ran out of memory{_tail(result)}",
+            f"the predictor {shown} ran out of memory{ended}",
             "give it more with --memory, or fewer records at once",
         )
     if result.exit_code and gate.refused:
         raise _refused(shown, predictor, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
     if result.exit_code:
+        is_one_of_many = predictor.scope == "item" and batch.count > 1
+        others = "; predict --keep-going finds the records that fail, and computes the others"
         raise PredictionFailedError(
-            f"the predictor {shown} ended with exit code {result.exit_code}{_tail(result)}",
-            f"reprobuild shell {shown.partition('/')[0]} opens a shell in its image",
+            f"the predictor {shown} ended with exit code {result.exit_code}{ended}",
+            f"reprobuild shell {shown.partition('/')[0]} opens a shell in its image"
+            + (others if is_one_of_many else ""),
         )
 
 

@@ -7,6 +7,7 @@ only where a file is needed. Knows nothing of what the bytes mean.
 from __future__ import annotations
 
 import io
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ class Spool:
     def read(self, count: int = -1) -> bytes:
         """Give so many bytes, or all that are left."""
         return self._file.read(count)
+
+    def read_at(self, position: int, count: int) -> bytes:
+        """Give so many bytes from a byte on, moving nothing: once all is written, for any thread."""
+        if isinstance(self._file, io.BytesIO):
+            with self._file.getbuffer() as held:
+                return bytes(held[position : position + count])
+        self._file.flush()
+        return os.pread(self._file.fileno(), count, position)
 
     def readlines(self, hint: int = -1) -> list[bytes]:
         """Give whole lines of about so many bytes, or all that are left."""

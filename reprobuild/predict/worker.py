@@ -55,6 +55,12 @@ class Batch(Value):
         text = ascii(self.record(index).decode())[1:-1]
         return f"{self.labels(index)}, {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'}"
 
+    def described(self) -> str:
+        """Say which records they are: the only one as ``named`` does."""
+        if self.count == 1:
+            return self.named(0)
+        return f"{self.count:,} records, from {self.labels(0)} to {self.labels(self.count - 1)}"
+
 
 class Ran(Value):
     """How a computation went that gave all its outputs."""

@@ -13,6 +13,7 @@ import pytest
 
 from reprobuild.derivation.predictors import File, predictor
 from reprobuild.errors import (
+    EngineError,
     InputError,
     NotBuiltError,
     OutsideError,
@@ -84,7 +85,16 @@ def test_summary_is_what_a_paper_can_cite(bench: Bench) -> None:
     bench.texts("abc")
     summary = bench.predict().as_json()
     assert summary["signature"] == f"tutorial@{bench.target.input_hash.hex}|default|cpu|v1"
-    assert set(summary) == {"schema", "items", "cached", "computed", "seconds", "signature"}
+    assert set(summary) == {
+        "schema",
+        "items",
+        "cached",
+        "computed",
+        "failed",
+        "seconds",
+        "saved_seconds",
+        "signature",
+    }
 
 
 def test_only_distinct_misses_reach_the_model_and_order_is_kept(bench: Bench) -> None:
@@ -363,7 +373,7 @@ def test_files_travel_by_digest(tmp_path: Path) -> None:
 
 NOT_BUILT = {
     "stream": (shell("", protocol="stream"), {}, NotBuiltError, "stream"),
-    "GPU": (shell("", cuda=True), {"device": "0"}, NotBuiltError, "device 0"),
+    "GPU": (shell("", cuda=True), {"device": "0"}, EngineError, "no GPU 0"),
     "GPU for nothing": (shell(""), {"device": "0"}, UsageError, "does not use a GPU"),
     "no device": (shell(""), {"device": "gpu"}, UsageError, "no device 'gpu'"),
     "cache mode": (shell(""), {"cache": "maybe"}, UsageError, "maybe"),

@@ -1,0 +1,76 @@
+"""How many records go to a worker at a time: few at first, then as many as it takes a while to compute.
+
+A chunk is what an interrupt can lose, and with protocol ``files`` each one loads the model again; so a
+chunk should take about as long as one can bear to lose, and long enough that loading stays a small part
+of it. Both times are learned from chunks of different sizes. Knows nothing of records and workers.
+"""
+
+from __future__ import annotations
+
+import math
+
+FIRST = 100
+"""Records of the first chunk: a call of few has one, and loads its model once."""
+GROWTH = 8
+"""How many times the size of the last chunk one may have."""
+LOADINGS = 4
+"""How many times as long as its loading a chunk should compute."""
+ROUNDING = 1.5
+"""How many times too many records may be left to be one last chunk."""
+
+
+class ChunkSizes:
+    """The sizes of the chunks of one call, by how long those took that have been."""
+
+    def __init__(self, aim: float, lanes: int = 1, timeout: float | None = None) -> None:
+        """``aim``: seconds that a chunk should take; ``lanes``: how many are computed at once;
+        ``timeout``: seconds after which one is killed: none should take much more than half of it."""
+        self._aim = aim
+        self._lanes = lanes
+        self._timeout = timeout
+        self._last: tuple[int, float] | None = None
+        self._known: dict[int, float] = {}
+        self._each: float | None = None
+        self._even = 0
+
+    def next(self, left: int) -> int:
+        """Give the size of the next chunk, where so many records are left (at least one)."""
+        if self._even:
+            return min(self._even, left)
+        size = max(self._wanted(), 1)
+        if self._lanes == 1:
+            return left if left <= size * ROUNDING else size
+        if size * self._lanes < left:
+            return size
+        # The last ones are of one size, so that all lanes end at about the same time.
+        self._even = math.ceil(left / self._lanes)
+        return self._even
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn from a chunk that was computed."""
+        seconds = max(seconds, 1e-6)
+        self._last = (count, seconds)
+        self._known[count] = seconds
+        other = max(self._known, key=lambda known: max(known / count, count / known))
+        if max(other / count, count / other) >= 2:
+            each = (seconds - self._known[other]) / (count - other)
+            self._each = min(max(each, 0.0), seconds / count, self._known[other] / other)
+
+    def _wanted(self) -> int:
+        if self._last is None:
+            return FIRST
+        count, seconds = self._last
+        if self._each is None:
+            # All of it may have been computing, or hardly any: a chunk of another size tells.
+            by_pace = int(count * self._aim / seconds)
+            size = min(max(by_pace, 2 * count), GROWTH * count) if seconds < self._aim else count // 2 or 2
+        else:
+            each = self._each
+            loading = max(seconds - each * count, 0.0)
+            aim = max(self._aim, LOADINGS * loading)
+            growth = GROWTH if each or seconds < self._aim else 2
+            size = int(aim / each) if each * growth * count > aim else growth * count
+        if self._timeout is not None:
+            bearable = int(count * self._timeout / 2 / seconds)
+            size = min(size, max(bearable, min(count, FIRST)))
+        return size
