@@ -155,7 +155,7 @@ def test_a_daemon_without_nvidias_tools_says_so(docker: Docker, root: Path, here
     from reprobuild.store.store import Store
 
     with shared_folder(os.geteuid()) as folder:
-        engine = DockerEngine(Store.open(folder), "", docker.environment, machine(root))
+        engine = DockerEngine(Store.open(folder), "", docker.environment, machine=machine(root))
         assert engine.gpu("1").capability == "8.6"
         with engine.ground(layers_of(here.lowers, engine.store)) as ground:
             with pytest.raises(EngineError) as raised:
@@ -165,7 +165,7 @@ def test_a_daemon_without_nvidias_tools_says_so(docker: Docker, root: Path, here
             with pytest.raises(EngineError, match="there is no GPU 2 here"):
                 engine.run(ground, Command(("/bin/true",), devices=("2",)))
         assert engine.daemon.client.containers(all=True) == []
-        elsewhere = DockerEngine(Store.open(folder), "", docker.environment, machine(root))
+        elsewhere = DockerEngine(Store.open(folder), "", docker.environment, machine=machine(root))
         elsewhere.daemon.host = "tcp://gpus.example:2376"
         with pytest.raises(EngineError, match="a daemon elsewhere"):
             elsewhere.gpu("0")
