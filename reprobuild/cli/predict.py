@@ -56,9 +56,14 @@ class Needed(click.Option):
 )
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The first N records alone.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds it may take."
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a run may take."
 )
 @click.option("--memory", metavar="M", help="Memory it may take: 4G, 500MB.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Compute so many chunks at once [one a device]."
+)
+@click.option("--keep-going", is_flag=True, help="Where records fail, compute the others; exit code 1.")
+@click.option("--failed", metavar="FILE", help="With --keep-going: list the records that failed.")
 @set_option
 @strict_network_option
 @trust_option
@@ -74,6 +79,9 @@ def command(
     limit: int | None,
     timeout: float | None,
     memory: str | None,
+    jobs: int | None,
+    keep_going: bool,
+    failed: str | None,
     sets: tuple[str, ...],
     trust: bool,
 ) -> int:
@@ -93,6 +101,9 @@ def command(
         limit=limit,
         timeout=timeout,
         memory=memory,
+        jobs=jobs,
+        keep_going=keep_going,
+        failed=failed,
         sets=sets,
         trust=trust,
     )

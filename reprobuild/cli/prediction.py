@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reprobuild.cli.session import Session
-    from reprobuild.predict.call import CacheMode
+    from reprobuild.predict.call import CacheMode, Failure, Summary
 
+FAILURES_SHOWN = 10
+"""Records that failed, named on the screen."""
 _POWERS = "kmgt"
 
 
@@ -50,6 +52,9 @@ def predict(
     limit: int | None = None,
     timeout: float | None = None,
     memory: str | None = None,
+    jobs: int | None = None,
+    keep_going: bool = False,
+    failed: str | None = None,
     sets: Sequence[str] = (),
     trust: bool = False,
 ) -> int:
@@ -61,6 +66,8 @@ def predict(
     from reprobuild.predict.target import make_target, split_name
     from reprobuild.predict.worker import Limits
 
+    if failed is not None and not keep_going:
+        raise UsageError("--failed lists the records that --keep-going goes past", "add --keep-going")
     texts = pairs(parameters, "--param")
     limits = Limits(timeout, None if memory is None else memory_size(memory))
     recipe, predictor = split_name(name)
@@ -71,6 +78,8 @@ def predict(
             cache=cache,
             device=device,
             limits=limits,
+            jobs=jobs or 0,
+            keep_going=keep_going,
         )
         is_taken = destination == "-" and sys.stdout.isatty()
 
@@ -82,16 +91,48 @@ def predict(
         summary = predict_file(
             target, predictor, source, destination, options=options, limit=limit, tell=tell
         )
+    if failed is not None:
+        write_failures(failed, summary.failed)
+    say_failures(summary.failed)
     if session.json and destination != "-":
         print_json(summary.as_json())
     elif session.json:
         with_stdout_taken(summary.as_json())
     elif not session.quiet:
-        say(
-            f"{recipe}/{predictor}: {count_text(summary.items, 'item')}, {summary.cached:,} from the cache, "
-            f"{summary.computed:,} computed, {seconds_text(summary.seconds)}"
-        )
-    return 0
+        say(f"{recipe}/{predictor}: {what_was_done(summary)}")
+    return 1 if summary.failed else 0
+
+
+def what_was_done(summary: Summary) -> str:
+    """Sum a call up in a line: how many items, where from, in what time."""
+    saved = f", which saved {seconds_text(summary.saved_seconds)}" if summary.saved_seconds >= 1 else ""
+    failed = f", {len(summary.failed):,} failed" if summary.failed else ""
+    return (
+        f"{count_text(summary.items, 'item')}, {summary.cached:,} from the cache{saved}, "
+        f"{summary.computed:,} computed{failed}, {seconds_text(summary.seconds)}"
+    )
+
+
+def say_failures(failures: Sequence[Failure]) -> None:
+    """Name the records that failed, the first of them, on stderr."""
+    for failure in failures[:FAILURES_SHOWN]:
+        say(f"failed: {failure}")
+    if len(failures) > FAILURES_SHOWN:
+        say(f"failed: {len(failures) - FAILURES_SHOWN:,} more; --failed FILE lists them all")
+
+
+def write_failures(path: str, failures: Sequence[Failure]) -> None:
+    """List the records that failed, one JSON object a line. Raises OutsideError."""
+    import json
+
+    from reprobuild.errors import OutsideError
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            for failure in failures:
+                file.write(json.dumps(failure.as_json(), ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise OutsideError(f"the list {path} can't be written: {error.strerror}") from None
 
 
 def with_stdout_taken(value: dict[str, object]) -> None:

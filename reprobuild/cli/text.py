@@ -53,6 +53,13 @@ def seconds_text(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def rate_text(rate: float) -> str:
+    """Give how many a second as people say it: ``1,200/s``, ``3.5/s``, ``12 s each``."""
+    if rate >= 9.95:
+        return f"{rate:,.0f}/s"
+    return f"{rate:.1f}/s" if rate >= 1 else f"{seconds_text(1 / rate)} each"
+
+
 def count_text(count: int, noun: str, plural: str = "") -> str:
     """Give a count with its noun: ``1 step``, ``2,000 steps``."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

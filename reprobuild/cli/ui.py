@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol
 
 from reprobuild import events
-from reprobuild.cli.text import count_text, seconds_text, size_text, visible
+from reprobuild.cli.text import count_text, rate_text, seconds_text, size_text, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -68,8 +68,9 @@ def line_of(event: events.Event) -> str:
             return visible(f"note: {text}")
         case events.Warned(text, hint):
             return visible(f"warning: {text}" + (f"\nhint: {hint}" if hint else ""))
-        case events.ItemsProgressed(done, count, cached):
-            return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache"
+        case events.ItemsProgressed(done, count, cached, rate, left):
+            pace = f", {rate_text(rate)}, {seconds_text(left)} left" if rate else ""
+            return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache{pace}"
         case events.Checked(what, done, count):
             return visible(f"checked {done:,} of {count:,} {what}")
         case _:
@@ -256,8 +257,9 @@ class LiveScreen:
                 self._line(progress, line_of(event), "dim" if event.status == "reused" else "green")
             case events.OutputLine(text):
                 self._start(progress, "output", "| " + text.rstrip("\r\n")[:200], total=None)
-            case events.ItemsProgressed(done, count, cached):
+            case events.ItemsProgressed(done, count, cached, rate):
                 shown = f"{done:,}/{count:,}" + (f" ({cached:,} cached)" if cached else "")
+                shown += f", {rate_text(rate)}" if rate else ""
                 self._start(
                     progress, "items", "predict", total=count, unit="items", amount=shown, completed=done
                 )

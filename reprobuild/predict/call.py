@@ -37,7 +37,7 @@ from reprobuild.predict.runner import check_built
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
-from reprobuild.predict.worker import NO_LIMITS, Batch, Limits
+from reprobuild.predict.worker import NO_LIMITS, Batch, Limits, beginning
 from reprobuild.predict.workers import Workers
 from reprobuild.value import NOTHING, Value
 
@@ -77,6 +77,9 @@ class Failure(Value):
     record: bytes
     """Canonical."""
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}, {beginning(self.record)}: {self.reason.partition(chr(10))[0]}"
 
     def as_json(self) -> dict[str, Any]:
         """Give it as ``predict`` lists it."""

@@ -52,14 +52,19 @@ class Batch(Value):
 
     def named(self, index: int) -> str:
         """Name a record in an error: what the caller calls it, and the beginning of what it holds."""
-        text = ascii(self.record(index).decode())[1:-1]
-        return f"{self.labels(index)}, {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'}"
+        return f"{self.labels(index)}, {beginning(self.record(index))}"
 
     def described(self) -> str:
         """Say which records they are: the only one as ``named`` does."""
         if self.count == 1:
             return self.named(0)
         return f"{self.count:,} records, from {self.labels(0)} to {self.labels(self.count - 1)}"
+
+
+def beginning(record: bytes) -> str:
+    """Give the beginning of a record, for a line of an error."""
+    text = ascii(record[: 4 * SHOWN].decode(errors="ignore"))[1:-1]
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 class Ran(Value):

@@ -32,6 +32,9 @@ def copier():
             "online": predictor("wget -O {output} http://example.org/answer < {input}", **TEXT),
             "copes": predictor("wget -O - http://example.org/; cp {input} {output}", **TEXT),
             "broken": predictor("cp {input} {output}; printf 'it is \\\\033[31mwrong\\\\n'; exit 7", **TEXT),
+            "picky": predictor(
+                "if grep -q bad {input}; then echo it is bad; exit 3; fi; cp {input} {output}", **TEXT
+            ),
             "short": predictor("head -n 1 {input} > {output}", **TEXT),
             "slow": predictor("sleep 600; : {input} {output}", **TEXT),
             "greedy": predictor("dd if=/dev/zero of=/dev/null bs=1G count=1 && cp {input} {output}", **TEXT),
@@ -135,6 +138,31 @@ def test_failures(
     assert "\x1b" not in ended.err
     assert kept(project) == 0
     assert not [path.name for path in (project.store / "tmp").iterdir() if path.name.startswith("predict")]
+
+
+def test_keep_going_writes_the_others_and_lists_those_that_failed(project: Project, tmp_path: Path) -> None:
+    texts, listed = lines("a", "bad one", "b", "a", "bad two"), tmp_path / "failed.jsonl"
+    more = ["--keep-going", "--failed", str(listed), "--jobs", "2", "--json"]
+    ended = predict(project, "copier/picky", texts, *more, check=False)
+    assert ended.code == 1
+    outputs = [json.loads(line) for line in ended.out.splitlines()]
+    assert [output.get("text") for output in outputs] == ["a", None, "b", "a", None]
+    assert [set(outputs[place]) for place in (1, 4)] == [{"_error"}, {"_error"}]
+    assert (
+        'failed: line 2 of standard input, {"text":"bad one"}: the predictor copier/picky ended' in ended.err
+    )
+    summary = json.loads(ended.err.splitlines()[-1])
+    assert [failure["index"] for failure in summary["failed"]] == [1, 4]
+    failures = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert failures == summary["failed"]
+    assert failures[1]["input"] == {"text": "bad two"} and "it is bad" in failures[1]["error"]
+    assert kept(project) == 2
+    assert (
+        predict(project, "copier/picky", lines("a", "b"), "--keep-going", "--failed", str(listed)).code == 0
+    )
+    assert listed.read_text() == ""
+    wrong = predict(project, "copier/picky", lines("a"), *more[1:3], check=False)
+    assert wrong.code == 2 and "--keep-going" in wrong.err
 
 
 def test_network_that_is_coped_without_is_a_warning(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,18 @@ def test_how_far_predictions_are_is_said_now_and_then() -> None:
     for done in (10, 20, 30):
         screen.tell(ItemsProgressed(done, 1000, 5))
     assert stream.getvalue() == "20 of 1,000 items done, 5 from the cache\n"
+
+
+PACES = {
+    "fast": ((20, 1000, 5, 1234.6, 0.8), "20 of 1,000 items done, 5 from the cache, 1,235/s, 0.8 s left"),
+    "slow": ((20, 1000, 5, 3.21, 200.0), "20 of 1,000 items done, 5 from the cache, 3.2/s, 3 min 20 s left"),
+    "very slow": ((2, 4, 0, 0.05, 40.0), "2 of 4 items done, 0 from the cache, 20 s each, 40 s left"),
+}
+
+
+@pytest.mark.parametrize("fields, line", PACES.values(), ids=PACES)
+def test_how_fast_predictions_go_and_for_how_long(fields: Any, line: str) -> None:
+    assert line_of(ItemsProgressed(*fields)) == line
 
 
 def test_small_downloads_share_a_line_and_large_ones_have_their_own() -> None:
