@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import signal
 import subprocess
@@ -10,12 +11,18 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reprobuild.canonical import canonical
+from reprobuild.derivation.predictors import predictor
 from reprobuild.predict.audit import audit_predictions
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.files import predict_file
+from reprobuild.predict.key import KeyMaker
+from reprobuild.predict.parameters import check_device
+from reprobuild.predict.target import Target
 from tests.host_engine import HostEngine, make_target
 
 KILLS = 20
@@ -49,6 +56,44 @@ target = make_target(folder, HostEngine())
 print("ready", flush=True)
 predict_file(target, "default", str(folder / "in.jsonl"), str(folder / "out.jsonl"))
 """
+
+LOGGED = """
+import sys
+from pathlib import Path
+from reprobuild.predict.call import Options
+from reprobuild.predict.files import predict_file
+from tests.faults.test_predict_kills import logged_target
+
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+paths = str(folder / "in.jsonl"), str(folder / "out.jsonl")
+predict_file(logged_target(folder), "default", *paths, options=Options(jobs=int(sys.argv[2])))
+"""
+
+NOTING = (
+    'python3 -c "import json, os, sys, time\n'
+    "texts = [json.loads(line)['text'] for line in open(sys.argv[1])]\n"
+    "with open('{log}', 'a') as log:\n"
+    "    log.write(''.join(text + chr(10) for text in texts))\n"
+    "time.sleep(0.001 * len(texts))\n"
+    "run = os.urandom(8).hex()\n"
+    "with open(sys.argv[2], 'w') as out:\n"
+    "    for text in texts:\n"
+    "        print(json.dumps({'output': text[::-1], 'run': run}), file=out)"
+    '" {input} {output}'
+)
+"""Notes what it is given, takes its time, and says with each output in which run it was computed."""
+
+
+def logged_target(folder: Path) -> Target:
+    """Give a target whose predictor notes in ``log`` what reaches it."""
+    made = predictor(
+        NOTING.replace("{log}", str(folder / "log")),
+        inputs={"text": str},
+        outputs={"output": str, "run": str},
+        scope="item",
+    )
+    return make_target(folder, HostEngine(), default=made)
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -113,6 +158,42 @@ def test_killed_while_predicting(tmp_path: Path, round_: int) -> None:
     assert summary.cached + summary.computed == len(texts)
     lines = (tmp_path / "out.jsonl").read_text().split("\n")[:-1]
     assert lines == [f'{{"output":"{text[::-1]}"}}' for text in texts]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_was_kept_before_a_kill_is_not_computed_again(tmp_path: Path, jobs: int) -> None:
+    chance = random.Random(SEED + jobs)
+    texts = [f"text {n}" for n in range(1000 * jobs)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    log = tmp_path / "log"
+    target = logged_target(tmp_path)
+    noting = target.predictor("default")
+    keys = KeyMaker(target.run_id, noting, {}, check_device(noting, "cpu", target.engine))
+    records = [canonical({"text": text}) for text in texts]
+    text_of = dict(zip(keys.items(records), texts, strict=True))
+    kept: dict[str, Any] = {}
+    helped = 0
+    while len(kept) < len(texts):
+        log.write_text("")
+        process = start(LOGGED, str(tmp_path), str(jobs))
+        kill_after(process, chance.uniform(0.0, 0.9))
+        given = log.read_text().split()[1::2]
+        assert {f"text {number}" for number in given}.isdisjoint(kept), "what was kept was computed again"
+        with PredictionCache.open(tmp_path / "store") as cache:
+            found = cache.get_many(list(text_of))
+            assert audit_predictions(cache).findings == ()
+        assert found.broken == ()
+        now = {text_of[key]: json.loads(output) for key, output in found.outputs.items()}
+        assert kept.items() <= now.items(), "what was kept has gone, or has changed"
+        helped += len(now) > len(kept)
+        kept = now
+    assert helped > 1, "no kill came late enough to show anything"
+    assert all(output["output"] == text[::-1] for text, output in kept.items())
+    log.write_text("")
+    predict_file(target, "default", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    assert log.read_text() == ""
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [kept[text] for text in texts]
 
 
 def test_many_processes_at_once(tmp_path: Path) -> None:
