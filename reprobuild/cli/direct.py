@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def answer(arguments: Sequence[str]) -> int | None:
     """Predict and give the exit code, or do nothing and give None."""
     call = parse(arguments, "predict", ("--input", "--output"))
-    if call is None or len(call.names) != 1 or not {"input", "output"} <= call.options.keys():
+    if call is None or len(call.names) != 1 or not call.inputs or "output" not in call.options:
         return None
     from reprobuild.cli.ending import ended
     from reprobuild.cli.session import Session
@@ -26,7 +26,6 @@ def answer(arguments: Sequence[str]) -> int | None:
     def work() -> int:
         from reprobuild.cli.prediction import predict
 
-        source, destination = call.options["input"], call.options["output"]
-        return predict(session, call.names[0], source, destination, sets=call.sets)
+        return predict(session, call.names[0], tuple(call.inputs), call.options["output"], sets=call.sets)
 
     return ended(work, session, arguments)

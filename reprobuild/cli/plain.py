@@ -16,10 +16,11 @@ VALUES = ("--store", "--recipes", "--engine", "--set")
 class Call:
     """A plain call, taken apart."""
 
-    __slots__ = ("names", "options", "recipes", "sets", "switches")
+    __slots__ = ("inputs", "names", "options", "recipes", "sets", "switches")
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.inputs: list[str] = []
         self.recipes: list[str] = []
         self.sets: list[str] = []
         self.switches: set[str] = set()
@@ -45,6 +46,8 @@ def parse(arguments: Sequence[str], verb: str, own: Sequence[str] = ()) -> Call 
                 return None
             if name == "--recipes":
                 call.recipes.append(text)
+            elif name == "--input":
+                call.inputs.append(text)
             elif name != "--set":
                 call.options[name[2:]] = text
             elif verbs:

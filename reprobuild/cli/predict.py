@@ -1,4 +1,4 @@
-"""``reprobuild predict``: run a predictor over JSON Lines."""
+"""``reprobuild predict``: run a predictor over files of records."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Needed(click.Option):
         try:
             return super().process_value(ctx, value)
         except click.MissingParameter:
+            if self.name == "destination" and ctx.params.get("metrics"):
+                return None
             if name := ctx.params.get("name"):
                 from reprobuild.predict.target import split_name
 
@@ -34,14 +36,43 @@ class Needed(click.Option):
 @click.argument("name", metavar="NAME[/PREDICTOR]")
 @click.option(
     "--input",
-    "source",
+    "sources",
+    cls=Needed,
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Records: .jsonl, .csv, .tsv (with .gz, .bz2, .xz or .zst, too), .parquet, .arrow, or the folder of "
+    "a saved dataset; - is standard input. Several are taken in their order.",
+)
+@click.option(
+    "--output",
+    "destination",
     cls=Needed,
     required=True,
     metavar="FILE",
-    help="JSON Lines; - is standard input.",
+    help="By its ending .jsonl, .csv, .tsv or .parquet, compressed likewise; - is standard output.",
 )
 @click.option(
-    "--output", "destination", cls=Needed, required=True, metavar="FILE", help="- is standard output."
+    "--format",
+    "input_format",
+    metavar="F",
+    help="What inputs are, whatever their names: jsonl, csv, tsv-plain, tsv-quoted, parquet, csv.gz, …",
+)
+@click.option("--output-format", metavar="F", help="What the output is, whatever its name.")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="FIELD=NAME",
+    help="What a field of the predictor, or instance_id, is called in the inputs.",
+)
+@click.option(
+    "--include-input", is_flag=True, help="Write with each output the record that it is of, as input."
+)
+@click.option(
+    "--metrics",
+    metavar="FILE",
+    help="Of a metric: write the result over all records and those of each; --output may be left out.",
 )
 @click.option(
     "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
@@ -71,8 +102,13 @@ class Needed(click.Option):
 def command(
     session: Session,
     name: str,
-    source: str,
-    destination: str,
+    sources: tuple[str, ...],
+    destination: str | None,
+    input_format: str | None,
+    output_format: str | None,
+    mapping: tuple[str, ...],
+    include_input: bool,
+    metrics: str | None,
     parameters: tuple[str, ...],
     device: str,
     cache: CacheMode,
@@ -85,16 +121,22 @@ def command(
     sets: tuple[str, ...],
     trust: bool,
 ) -> int:
-    """Run a predictor over a file of records, one JSON object a line; each gives one line of output.
+    """Run a predictor over files of records; each record gives one of the output, in the same order.
 
-    Answers from the cache what was computed before. Without network. With --json, a summary goes to
-    stdout (to stderr where the predictions go to stdout).
+    An instance_id goes from input to output; other fields that the predictor does not take are ignored,
+    and named once. Answers from the cache what was computed before. Without network. With --json, a summary
+    goes to stdout (to stderr where the predictions go to stdout).
     """
     return predict(
         session,
         name,
-        source,
+        sources,
         destination,
+        input_format=input_format,
+        output_format=output_format,
+        mapping=mapping,
+        include_input=include_input,
+        metrics=metrics,
         parameters=parameters,
         device=device,
         cache=cache,

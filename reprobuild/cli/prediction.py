@@ -43,9 +43,14 @@ def memory_size(text: str) -> int:
 def predict(
     session: Session,
     name: str,
-    source: str,
-    destination: str,
+    sources: Sequence[str],
+    destination: str | None,
     *,
+    input_format: str | None = None,
+    output_format: str | None = None,
+    mapping: Sequence[str] = (),
+    include_input: bool = False,
+    metrics: str | None = None,
     parameters: Sequence[str] = (),
     device: str = "cpu",
     cache: CacheMode = "use",
@@ -61,7 +66,8 @@ def predict(
     """Predict from file to file and say what was done; give the exit code."""
     from reprobuild import events
     from reprobuild.predict.call import Options
-    from reprobuild.predict.files import predict_file
+    from reprobuild.predict.files import Shape, predict_file
+    from reprobuild.predict.forms import said_form
     from reprobuild.predict.parameters import parse_parameters
     from reprobuild.predict.target import make_target, split_name
     from reprobuild.predict.worker import Limits
@@ -69,6 +75,13 @@ def predict(
     if failed is not None and not keep_going:
         raise UsageError("--failed lists the records that --keep-going goes past", "add --keep-going")
     texts = pairs(parameters, "--param")
+    shape = Shape(
+        input_form=None if input_format is None else said_form(input_format, "--format"),
+        output_form=None if output_format is None else said_form(output_format, "--output-format"),
+        mapping=pairs(mapping, "--map"),
+        include_input=include_input,
+        metrics=metrics or "",
+    )
     limits = Limits(timeout, None if memory is None else memory_size(memory))
     recipe, predictor = split_name(name)
     with session.working() as project:
@@ -89,7 +102,7 @@ def predict(
                 project.tell(event)
 
         summary = predict_file(
-            target, predictor, source, destination, options=options, limit=limit, tell=tell
+            target, predictor, sources, destination, options=options, limit=limit, tell=tell, shape=shape
         )
     if failed is not None:
         write_failures(failed, summary.failed)

@@ -24,7 +24,7 @@ VERBS = {
     "show": "one recipe: options, pins, predictors, realisations",
     "lock": "write pins and outputs; the only verb that asks upstream what is current",
     "realize": "build what is missing; print tag, image ID, input hash",
-    "predict": "run a predictor over JSON Lines",
+    "predict": "run a predictor over files of records",
     "run": "a command in an image, without network",
     "shell": "a shell in an image, or in a step as it was before it ran",
     "test": "the predictors' examples, then the recipe's own tests",

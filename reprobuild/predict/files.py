@@ -1,132 +1,207 @@
-"""Predictions from file to file: JSON Lines in, JSON Lines out, all of it or none.
+"""Predictions from file to file, in whatever form each is, all of it or none.
 
-Knows nothing of how a call is answered.
+Knows nothing of how a call is answered, nor of how forms are read and written.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import shlex
-import stat
-import sys
+import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from reprobuild.errors import InputError, OutsideError, UsageError
-from reprobuild.events import Tell, ignore
+from reprobuild.errors import UsageError
+from reprobuild.events import Note, Tell, ignore
+from reprobuild.predict.beside import Beside
 from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.fields import Fields
-from reprobuild.predict.records import read_chunks
+from reprobuild.predict.forms import STANDARD, Form, form_of
+from reprobuild.predict.intake import SHOWN, Intake
+from reprobuild.predict.places import Write, written
+from reprobuild.predict.sinks import Sink, make_sink
+from reprobuild.predict.sources import Sources
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
+from reprobuild.value import NOTHING, Value
 
-STANDARD = "-"
-"""Standard input, standard output."""
+
+class Shape(Value, kw_only=True):
+    """How records are taken from inputs, and what is written of them."""
+
+    input_form: Form | None = None
+    """Of all inputs; None: as the ending of each says."""
+    output_form: Form | None = None
+    mapping: Mapping[str, str] = NOTHING
+    """Field → its name in the inputs."""
+    include_input: bool = False
+    """Whether outputs hold the records that they are of."""
+    metrics: str = ""
+    """Where the result over all records and those of each are written, too."""
 
 
 def predict_file(
     target: Target,
     predictor: str,
-    source: str,
-    destination: str,
+    source: str | Sequence[str],
+    destination: str | None,
     *,
     options: Options | None = None,
     limit: int | None = None,
     tell: Tell = ignore,
+    shape: Shape | None = None,
 ) -> Summary:
-    """Predict each line of a JSON Lines file; ``-`` is standard input or output.
+    """Predict each record of a file, or of several in their order; ``-`` is standard input or output.
 
-    ``limit``: the first so many lines alone. A file is written under another name and then renamed:
-    it is there whole, or as it was. Raises InputError for a line that does not fit, before anything
-    is started; what ``Call.answer`` raises; OutsideError where the output can't be written.
+    ``destination``: None for nowhere; ``limit``: the first so many records alone. A file is written under
+    another name and then renamed: it is there whole, or as it was. An ``instance_id`` of a record that is no
+    field of the predictor goes into its output; other such fields are ignored, and told. Raises InputError
+    for a record that does not fit, before anything is started; UsageError; what ``Call.answer`` raises;
+    OutsideError where the output can't be written.
     """
     started = time.perf_counter()
-    call = Call(target, predictor, options or Options(), tell)
-    fields = Fields(call.predictor.inputs)
-    shown = "standard input" if source == STANDARD else source
-
-    def refuse(line: int, reason: str) -> InputError:
-        hint = f"{target.recipe}/{predictor} takes " + ", ".join(
-            f"{name} ({kind})" for name, kind in fields.types.items()
+    shape = shape or Shape()
+    options = options or Options()
+    call = Call(target, predictor, options, tell)
+    tag = f"{target.recipe}/{predictor}"
+    places = _places([source] if isinstance(source, str) else source, shape.input_form)
+    form = _output_form(destination, shape.output_form)
+    has_columns = form.format != "jsonl"
+    if shape.metrics and options.keep_going:
+        raise UsageError(
+            "--metrics and --keep-going exclude each other: the result would be that of some records alone",
+            "leave --metrics out, and --output has those that did not fail",
         )
-        return InputError(f"{shown}, line {line}: {reason}", hint)
+    if shape.metrics and shape.metrics == destination:
+        what = "standard output" if destination == STANDARD else destination
+        raise UsageError(f"{what} is named twice, by --output and --metrics", "name two places")
+    fields = Fields(call.predictor.inputs)
+    folder = str(target.store / "tmp") if (target.store / "tmp").is_dir() else None
+    with contextlib.ExitStack() as stack:
+        beside = Beside(folder, has_columns=has_columns)
+        stack.callback(beside.close)
+        intake = Intake(
+            fields,
+            call.predictor.outputs,
+            shape.mapping,
+            keeps_input=shape.include_input,
+            keep=beside.add,
+        )
+        kinds = ", ".join(f"{name} ({kind})" for name, kind in fields.types.items())
+        sources = Sources(
+            places,
+            intake,
+            staged=(staged := StagedFiles(fields) if fields.files else None),
+            folder=folder,
+            hint=f"{tag} takes {kinds}",
+        )
+        metrics = stack.enter_context(_metrics(shape.metrics, call, tag, options, folder))
+        write = _nowhere if destination is None else stack.enter_context(_packed(destination, form))
 
-    base = Path() if source == STANDARD else Path(source).parent
-    staged = StagedFiles(fields, base, refuse) if fields.files else None
-    rewrite = staged.rewrite if staged is not None else None
-    with _opened(source) as file, _written(destination) as output:
-        chunks = read_chunks(file, fields, refuse, limit=limit, rewrite=rewrite)
-        for block in call.answer(chunks, lambda index: f"line {index + 1} of {shown}", staged):
-            _write(output, block, destination)
+        def sink() -> Sink:
+            outputs = call.predictor.outputs
+            return make_sink(form, outputs, beside, write, has_failures=bool(call.failures))
+
+        made: Sink | None = None
+        for block in call.answer(_told(sources.chunks(limit), intake, tag, tell), sources.label, staged):
+            made = made or sink()
+            made.write(block)
+            metrics(block)
+        (made or sink()).finish()
     return call.summary(time.perf_counter() - started)
 
 
-@contextlib.contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
-    if source == STANDARD:
-        if fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-            raise UsageError("standard input is closed", "name a file of JSON Lines: --input FILE")
-        yield sys.stdin.buffer
-        return
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(
-            f"the input {source} can't be read: {error.strerror}",
-            "name a file of JSON Lines, or - for standard input",
-        ) from None
-    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"the input {source} is a folder", "name a file of JSON Lines")
-    with open(descriptor, "rb") as file:
-        yield file
+def _places(paths: Sequence[str], said: Form | None) -> list[tuple[str, Form]]:
+    if not paths:
+        raise UsageError("an input is needed", "name a file of records, or - for standard input")
+    if list(paths).count(STANDARD) > 1:
+        raise UsageError("standard input is named twice", "name it once: --input -")
+    found = []
+    for path in paths:
+        by_name = form_of(path, "--format")
+        found.append((path, by_name if said is None or by_name.format == "dataset" else said))
+    return found
 
 
-@contextlib.contextmanager
-def _written(destination: str) -> Iterator[BinaryIO]:
-    """Open the output; a plain file gets its name only when everything in it is written."""
-    if destination == STANDARD:
-        yield sys.stdout.buffer
-        return
-    path = os.path.realpath(destination)
-    if os.path.isdir(path):
+def _output_form(destination: str | None, said: Form | None) -> Form:
+    form = said or form_of(destination or STANDARD, "--output-format")
+    shown = destination if said is None else "--output-format"
+    if form.format == "dataset":
         raise UsageError(f"the output {destination} is a folder", "name a file")
-    plain = not os.path.exists(path) or os.path.isfile(path)
-    written = f"{path}.{os.getpid()}.part" if plain else path
-    try:
-        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise _unwritable(destination, error) from None
-    try:
-        # Unbuffered: blocks are large, and a full disk shows at the write that meets it.
-        with open(descriptor, "wb", buffering=0) as file:
-            yield cast(BinaryIO, file)
-        if plain:
-            os.replace(written, path)
-    except BaseException:
-        if plain:
-            with contextlib.suppress(OSError):
-                os.unlink(written)
-        raise
+    if form.format == "arrow":
+        raise UsageError(f"{shown}: Arrow files are read, and not written", "write Parquet: .parquet")
+    if form.format == "parquet":
+        from reprobuild.predict.columns import demand_arrow
+
+        demand_arrow(shown or "")
+    return form
 
 
-def _write(file: BinaryIO, block: bytes, destination: str) -> None:
-    view = memoryview(block)
-    try:
-        while view:
-            view = view[file.write(view) :]
-        file.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _unwritable(destination, error) from None
+def _told(chunks: Iterator[list[bytes]], intake: Intake, tag: str, tell: Tell) -> Iterator[list[bytes]]:
+    """Pass chunks on; at their end, say what nothing was taken from."""
+    yield from chunks
+    if intake.ignored:
+        names = [ascii(name)[1:-1][:60] for name in intake.ignored]
+        more = ", …" if len(names) > SHOWN else ""
+        tell(Note(f"ignored, since {tag} does not take it: {', '.join(names[:SHOWN])}{more}"))
 
 
-def _unwritable(destination: str, error: OSError) -> OutsideError:
-    folder = os.path.dirname(destination)
-    hint = f"mkdir -p {shlex.quote(folder)}" if isinstance(error, FileNotFoundError) and folder else ""
-    return OutsideError(f"the output {destination} can't be written: {error.strerror}", hint)
+def _nowhere(data: bytes) -> None:
+    """Write nothing."""
+
+
+@contextlib.contextmanager
+def _packed(destination: str, form: Form) -> Iterator[Write]:
+    with written(destination) as write:
+        if not form.packing:
+            yield write
+            return
+        from reprobuild.predict.packing import Packed
+
+        packed = Packed(form.packing, write)
+        yield packed.write
+        packed.finish()
+
+
+@contextlib.contextmanager
+def _metrics(
+    path: str, call: Call, tag: str, options: Options, folder: str | None
+) -> Iterator[Callable[[bytes], None]]:
+    """Give what takes the outputs of a metric; writes its result at the end."""
+    if not path:
+        yield _nowhere
+        return
+    kind = call.predictor.macro
+    if not kind:
+        raise UsageError(
+            f"{tag} is no metric: it does not say how its result over all records comes about",
+            'leave --metrics out, or declare predictor(…, macro="mean")',
+        )
+    from reprobuild.predict.macro import Mean
+    from reprobuild.predict.metrics import Evaluation
+    from reprobuild.predict.spool import Spool
+
+    mean = Mean(tag)
+    with written(path) as write, Spool(folder) as items:
+
+        def take(block: bytes) -> None:
+            items.write(block)
+            if kind == "mean":
+                for line in block.split(b"\n")[:-1]:
+                    mean.add(json.loads(line))
+
+        yield take
+        head = Evaluation(
+            name=tag,
+            kind=kind,
+            count=call.count,
+            macro=(mean.value() if kind == "mean" else call.macro or {}),
+            signature=call.summary(0.0).signature,
+            parameters=dict(options.parameters),
+        ).as_json(with_items=False)
+        write(json.dumps(head, ensure_ascii=False, indent=1).encode()[:-2] + b',\n "items": [')
+        items.seek(0)
+        separator = b"\n  "
+        for line in items:
+            write(separator + line.removesuffix(b"\n"))
+            separator = b",\n  "
+        write(b"\n ]\n}\n")

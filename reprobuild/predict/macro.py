@@ -38,7 +38,7 @@ def read_macro(file: BinaryIO) -> tuple[BinaryIO, bytes]:
     Raises ValueError, in words, where the last line is something else.
     """
     from reprobuild.predict.fields import Fields, Unfit
-    from reprobuild.predict.records import parse_strictly
+    from reprobuild.predict.strict import parse_strictly
 
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - LONGEST)

@@ -8,12 +8,13 @@ mark, and fields that are missing, unknown or of another type.
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from reprobuild.canonical import LARGEST_INTEGER
 from reprobuild.predict.fields import FEW, Fields, Json, Unfit
+from reprobuild.predict.intake import Carried, Intake, Refuse, Rewrite
+from reprobuild.predict.strict import check, parse_loosely, parse_strictly
 
 CHUNK_SIZE = 1 << 20
 """Bytes of lines taken at a time."""
@@ -24,11 +25,6 @@ FEW_BYTES = 1 << 16
 LONGEST_LINE = 1 << 28
 """Bytes; a longer line is refused instead of filling the memory."""
 
-Refuse = Callable[[int, str], Exception]
-"""Makes the error for a line (counted from 1) and a reason."""
-Rewrite = Callable[[Json, int], Json]
-"""Gives the record that takes a record's place (files by digest); the line is for its errors."""
-
 
 def read_chunks(
     file: BinaryIO,
@@ -37,14 +33,16 @@ def read_chunks(
     *,
     limit: int | None = None,
     rewrite: Rewrite | None = None,
+    intake: Intake | None = None,
 ) -> Iterator[list[bytes]]:
     """Give the canonical form of each line of a JSON Lines file, in chunks, in order.
 
-    ``limit``: the first so many lines alone. Raises what ``refuse`` makes.
+    ``limit``: the first so many lines alone; ``intake``: says what is taken of each record, instead of the
+    whole. Raises what ``refuse`` makes.
     """
     first = 1
     for lines in _chunks_of_lines(file, limit, refuse):
-        yield _encode_lines(lines, first, fields, refuse, rewrite)
+        yield _encode_lines(lines, first, fields, refuse, rewrite, intake)
         first += len(lines)
 
 
@@ -113,12 +111,19 @@ def _to_line_end(file: BinaryIO, begun: bytes, count: int, refuse: Refuse) -> by
 
 
 def _encode_lines(
-    lines: list[bytes], first: int, fields: Fields, refuse: Refuse, rewrite: Rewrite | None
+    lines: list[bytes],
+    first: int,
+    fields: Fields,
+    refuse: Refuse,
+    rewrite: Rewrite | None,
+    intake: Intake | None,
 ) -> list[bytes]:
     if len(lines) <= FEW and sum(map(len, lines)) <= FEW_BYTES:
-        records, encoded = _encode_strictly(lines, first, fields, refuse)
+        records, encoded, carried = _encode_strictly(lines, first, fields, refuse, intake)
     else:
-        records, encoded = _encode_fast(lines, first, fields, refuse)
+        records, encoded, carried = _encode_fast(lines, first, fields, refuse, intake)
+    if intake is not None:
+        intake.commit(carried, len(lines))
     if rewrite is None:
         return encoded
     try:
@@ -127,23 +132,35 @@ def _encode_lines(
         raise refuse(first + error.index, error.reason) from None
 
 
+Encoded = tuple[list[Json], list[bytes], list[Carried]]
+"""Records as the predictor has them, their canonical forms, and what goes past it: empty for nothing."""
+
+
 def _encode_fast(
-    lines: list[bytes], first: int, fields: Fields, refuse: Refuse
-) -> tuple[list[Json], list[bytes]]:
+    lines: list[bytes], first: int, fields: Fields, refuse: Refuse, intake: Intake | None
+) -> Encoded:
     """Do many lines at once with a parser that is fast; what it may have got wrong is done strictly."""
     import orjson
 
+    carried: list[Carried] = []
     try:
-        records = [orjson.loads(line) for line in lines]
-        encoded = fields.encode(records)
+        whole = [orjson.loads(line) for line in lines]
+        if intake is None or intake.is_exact(whole):
+            records = whole
+            encoded = written = fields.encode(records)
+        else:
+            records, carried = map(list, zip(*map(intake.take, whole), strict=True))
+            encoded = fields.encode(records)
+            written = [orjson.dumps(whole)]
     except (orjson.JSONDecodeError, Unfit):
-        return _encode_strictly(lines, first, fields, refuse)
-    if _may_hide(lines, encoded, fields, records):
-        return _encode_strictly(lines, first, fields, refuse)
-    return records, encoded
+        return _encode_strictly(lines, first, fields, refuse, intake)
+    keeps_input = intake is not None and intake.keeps_input
+    if _may_hide(lines, written, fields, records) or (keeps_input and any(map(_has_large_float, whole))):
+        return _encode_strictly(lines, first, fields, refuse, intake)
+    return records, encoded, carried
 
 
-def _may_hide(lines: list[bytes], encoded: list[bytes], fields: Fields, records: list[Json]) -> bool:
+def _may_hide(lines: list[bytes], written: list[bytes], fields: Fields, records: list[Json]) -> bool:
     """Whether lines could hold what a fast parser loses: duplicate keys, integers read as floats.
 
     A duplicate key makes the written form lose at least the two quotation marks of the key. A
@@ -152,7 +169,7 @@ def _may_hide(lines: list[bytes], encoded: list[bytes], fields: Fields, records:
     over lines without that escape prove that no key was lost. Integers past 64 bits come as floats.
     """
     joined = b"\n".join(lines)
-    if joined.count(b'"') != b"\n".join(encoded).count(b'"') or b"\\u0022" in joined:
+    if joined.count(b'"') != b"\n".join(written).count(b'"') or b"\\u0022" in joined:
         return True
     kinds = set(fields.types.values())
     if kinds <= {"str", "bool", "file", "list[str]", "int", "list[int]"}:
@@ -169,14 +186,21 @@ def _has_large_float(value: Json) -> bool:
 
 
 def _encode_strictly(
-    lines: list[bytes], first: int, fields: Fields, refuse: Refuse
-) -> tuple[list[Json], list[bytes]]:
+    lines: list[bytes], first: int, fields: Fields, refuse: Refuse, intake: Intake | None
+) -> Encoded:
     """Do it again line by line with a parser that tells everything; raises for the first fault."""
     records: list[Json] = []
     encoded: list[bytes] = []
+    carried: list[Carried] = []
     for number, line in enumerate(lines, start=first):
         try:
-            record = parse_strictly(line)
+            if intake is None:
+                record = parse_strictly(line)
+            else:
+                record, beside = intake.take(parse_loosely(line))
+                check(record)
+                check(beside)
+                carried.append(beside)
             encoded += fields.encode([record])
             records.append(record)
         except Unfit as error:
@@ -185,72 +209,4 @@ def _encode_strictly(
             raise refuse(number, str(error)) from None
         except RecursionError:
             raise refuse(number, "lists or objects are nested too deeply") from None
-    return records, encoded
-
-
-def parse_strictly(line: bytes) -> Json:
-    """Parse one JSON text; raises ValueError, in words, for what has no canonical form."""
-    if not line.strip():
-        raise ValueError("the line is empty")
-    if line.startswith(b"\xef\xbb\xbf"):
-        raise ValueError("a byte order mark stands before the record; write the file as UTF-8 without one")
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError("the file is UTF-16; write it as UTF-8")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the line is not UTF-8 (byte {error.start + 1})") from None
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_integer,
-            parse_float=_finite,
-        )
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg} (character {error.colno})") from None
-    _check_texts(value)
-    return value
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the key {ascii(name)[:80]} is there twice")
-        found[name] = value
-    return found
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _bounded_integer(digits: str) -> int:
-    if len(digits) > 17 or abs(int(digits)) > LARGEST_INTEGER:
-        raise ValueError(f"the integer {digits[:40]} is past 2^53-1; write it as a text")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {digits[:40]} is larger than a double can hold")
-    return value
-
-
-def _check_texts(value: Json) -> None:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            code = ord(value[error.start])
-            raise ValueError(f"a text holds the lone surrogate \\u{code:04x}") from None
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _check_texts(name)
-            _check_texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            _check_texts(item)
+    return records, encoded, carried

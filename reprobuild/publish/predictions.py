@@ -17,8 +17,8 @@ from reprobuild.errors import CheckFailedError
 from reprobuild.predict import bulk
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.key import run_id
-from reprobuild.predict.records import parse_strictly
 from reprobuild.predict.sealed import RUN, imported, unseal
+from reprobuild.predict.strict import parse_strictly
 
 if TYPE_CHECKING:
     from reprobuild.build.image import Realised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sqlite3
@@ -273,3 +274,35 @@ def test_memory_does_not_grow_with_cached_records(project: Project, tmp_path: Pa
         peaks.append(int(done.stdout) / 1000)
     # The database, of which up to 256 MB are mapped, has 36 MB more.
     assert peaks[1] - peaks[0] < 120, peaks
+
+
+def test_tables_through_pipes_and_inputs_by_name(project: Project, tmp_path: Path) -> None:
+    table = 'id,body\n7,"a\nb"\n8,"c,d"\n'
+    more = ("--format", "csv", "--output-format", "tsv", "--map", "text=body", "--map", "instance_id=id")
+    ended = predict(project, "copier", table, *more)
+    assert ended.out == 'instance_id\ttext\n7\t"a\nb"\n8\tc,d\n'
+    with gzip.open(tmp_path / "1.csv.gz", "wt") as file:
+        file.write("text,note\nabc,x\n")
+    (tmp_path / "2.jsonl").write_text(lines("def"))
+    inputs = ("--input", str(tmp_path / "1.csv.gz"), "--input", str(tmp_path / "2.jsonl"))
+    ended = project.call("predict", "copier", *inputs, "--output", str(tmp_path / "out.parquet"))
+    assert "ignored, since copier/default does not take it: note" in ended.err
+    ended = project.call(
+        "predict", "copier", "--input", str(tmp_path / "out.parquet"), "--output", "-", "--include-input"
+    )
+    assert ended.out == '{"input":{"text":"abc"},"text":"abc"}\n{"input":{"text":"def"},"text":"def"}\n'
+    piped = (tmp_path / "out.parquet").read_bytes()
+    done = subprocess.run(
+        project.argv("predict", "copier", "--input", "-", "--format", "parquet", "--output", "-"),
+        input=piped,
+        capture_output=True,
+        check=True,
+        cwd=project.folder,
+        env=project.full_environment(),
+    )
+    assert done.stdout == lines("abc", "def").replace(": ", ":").encode()
+    ended = predict(project, "copier", "text\na\nb,c\n", "--format", "csv", check=False)
+    assert (ended.code, ended.out) == (2, "")
+    assert "standard input, line 3: the row has 2 values, the header 1" in ended.err
+    ended = predict(project, "copier", "", "--format", "cvs", check=False)
+    assert ended.code == 2 and "--format cvs: there is no such format" in ended.err

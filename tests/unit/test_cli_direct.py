@@ -18,7 +18,7 @@ PLAIN = [
     pytest.param("predict a --input F --output G", id="files"),
     pytest.param("predict a/other --input - --output -", id="streams"),
     pytest.param("--quiet predict --input=- a --output=G --json", id="switches"),
-    pytest.param("predict a --input F --input H --output G --set x=1 --set=y=2", id="last wins"),
+    pytest.param("predict a --input F --input H --output G --set x=1 --set=y=2", id="several inputs"),
     pytest.param(
         "--offline --store S predict a --input F --output G --recipes R --engine auto", id="settings"
     ),

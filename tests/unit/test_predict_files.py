@@ -225,7 +225,9 @@ def test_disk_that_fills_up_is_said_in_words(bench: Bench) -> None:
 def test_input_is_checked_before_anything_starts(bench: Bench) -> None:
     bench.source.write_text('{"text": "a"}\n' * 20_000 + '{"txt": "b"}\n')
     bench.destination.write_text("as it was\n")
-    with pytest.raises(InputError, match=r"in\.jsonl, line 20001: the field 'txt' is not known") as caught:
+    with pytest.raises(
+        InputError, match=r"in\.jsonl, line 20001: the field text is missing \(there is txt\)"
+    ) as caught:
         bench.predict()
     assert caught.value.exit_code == 2
     assert not bench.engine.commands
@@ -401,7 +403,7 @@ def test_unusable_paths(bench: Bench) -> None:
     bench.texts("a")
     for source, destination, message in (
         (bench.folder / "none.jsonl", bench.destination, "none.jsonl can't be read: No such file"),
-        (bench.folder, bench.destination, "is a folder"),
+        (bench.folder, bench.destination, "the folder is no saved dataset"),
         (bench.source, bench.folder, "is a folder"),
         (bench.source, bench.folder / "no" / "out.jsonl", "can't be written: No such file"),
     ):
