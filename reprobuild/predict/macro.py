@@ -112,6 +112,16 @@ def mean(name: str, items: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     return made.value()
 
 
+def same(name: str, items: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """Give what all records say alike; ``{}`` where there are none. Raises PredictionFailedError."""
+    for index, item in enumerate(items):
+        if item != items[0]:
+            raise PredictionFailedError(
+                f"{name}: item {index} is not the same as item 0: it is no result over all records"
+            )
+    return dict(items[0]) if items else {}
+
+
 def weighted_mean(name: str, parts: Sequence[tuple[Mapping[str, Json], int]]) -> dict[str, Json]:
     """Give the mean over all records, from means of parts of them and how many each is of."""
     total = sum(count for _, count in parts)

@@ -21,7 +21,7 @@ from reprobuild.events import Tell, ignore
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
-from reprobuild.predict.macro import mean
+from reprobuild.predict.macro import mean, same
 from reprobuild.predict.metrics import Evaluation
 from reprobuild.predict.parameters import CPU, SEED, split_devices
 from reprobuild.predict.records import encode_records
@@ -190,21 +190,25 @@ class Model:
         self,
         items: Iterable[Mapping[str, Json]],
         *,
-        macro: Literal["mean"] | None = None,
+        macro: Literal["mean", "same"] | None = None,
         **parameters: Json,
     ) -> Evaluation:
         """Give what a metric says of all records, and of each: ``macro, items = model.evaluate(items)``.
 
-        ``macro``: how the result over all comes about, where the predictor does not say; ``parameters``:
-        the predictor's. Raises as ``predict`` does, and UsageError for what is no metric.
+        ``macro``: how the result over all comes about, where the predictor does not say: it is the ``mean``,
+        or the ``same`` in each output, since the predictor looks at all records and repeats it.
+        ``parameters``: the predictor's. Raises as ``predict`` does, and UsageError for what is no metric.
         """
         kind = self._kind_of_macro(macro)
         call = self._call(parameters)
         outputs = [self._typed(record) for record in self._records(call, items)]
-        whole = mean(str(self), outputs) if kind == "mean" else call.macro or {}
+        if kind == "mean":
+            whole = mean(str(self), outputs)
+        else:
+            whole = call.macro or {} if kind == "corpus" else same(str(self), outputs)
         return Evaluation(
             name=str(self),
-            kind=kind,
+            kind="mean" if kind == "mean" else "corpus",
             count=len(outputs),
             macro=whole,
             items=outputs,
@@ -288,15 +292,15 @@ class Model:
 
     def _kind_of_macro(self, asked: str | None) -> str:
         declared = self._predictor.macro
-        if asked not in (None, "mean") or (asked and declared not in ("", asked)):
-            shown = f"is declared as {declared!r}" if declared else "can be 'mean' where none is declared"
+        if asked not in (None, "mean", "same") or (asked and declared not in ("", asked)):
+            shown = f"is declared as {declared!r}" if declared else "is 'mean' or 'same'"
             raise UsageError(f"{self}: macro={asked!r}, and it {shown}", "leave macro out")
-        if not declared and not asked:
+        if not (kind := declared or asked):
             raise UsageError(
                 f"{self} does not say what its result over all records is",
                 'if it is their mean: model.evaluate(items, macro="mean"), or macro="mean" in its recipe',
             )
-        return declared or "mean"
+        return kind
 
     def _typed(self, output: dict[str, Json]) -> dict[str, Json]:
         """Give Python's form of an output: floats where fields are floats, although 1.0 travels as 1."""
