@@ -16,10 +16,10 @@ import orjson
 
 from reprobuild import settings
 from reprobuild.derivation.predictors import Predictor
-from reprobuild.errors import InputError, UsageError
+from reprobuild.errors import InputError, ItemFailedError, UsageError
 from reprobuild.events import Tell, ignore
 from reprobuild.predict.cache import PredictionCache
-from reprobuild.predict.call import CacheMode, Call, Options, Summary
+from reprobuild.predict.call import ERROR, CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
 from reprobuild.predict.macro import mean, same
 from reprobuild.predict.metrics import Evaluation
@@ -49,6 +49,7 @@ def load(
     timeout: float | None = None,
     memory: int | None = None,
     jobs: int = 0,
+    keep_going: bool = False,
     tell: Tell = ignore,
     **options: str | int | float | bool,
 ) -> Model:
@@ -59,6 +60,7 @@ def load(
     ``recipes``, ``offline``: as the settings of these names, which hold otherwise; ``cache``:
     ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes): of each run;
     ``jobs``: how many runs are at work at once, for all threads together (0: one for each device);
+    ``keep_going``: past items that fail: each gives an ItemFailedError in its place, not raised;
     ``tell``: gets what happens meanwhile, from any thread; ``options``: the recipe's. Raises what
     ``realize`` raises.
     """
@@ -74,11 +76,17 @@ def load(
     project = Project(found, tell)
     recipe, predictor = split_name(name)
     target = find_target(project, recipe, options)
-    made = Options(cache=cache, device=str(device), limits=Limits(timeout, memory), jobs=jobs)
+    made = Options(
+        cache=cache,
+        device=str(device),
+        limits=Limits(timeout, memory),
+        jobs=jobs,
+        keep_going=keep_going,
+    )
     # What a pickle is loaded by means the same in a process with another working directory.
     again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}
     chosen = {"device": device, "cache": cache, "timeout": timeout, "memory": memory, "jobs": jobs}
-    arguments = {**again, **chosen, **options}
+    arguments = {**again, **chosen, "keep_going": keep_going, **options}
     return Model(target, predictor, made, tell=tell, arguments=(name, arguments))
 
 
@@ -146,7 +154,10 @@ class Model:
                 name == SEED or name in self._predictor.parameters
             )
             (parameters if is_parameter else record)[name] = value
-        return self.predict_batch([record], **parameters)[0]
+        output = self.predict_batch([record], **parameters)[0]
+        if isinstance(output, ItemFailedError):
+            raise output
+        return output
 
     def __call__(self, *values: Json, **named: Json) -> Json:
         return self.predict(*values, **named)
@@ -155,7 +166,8 @@ class Model:
         """Predict records, and give their outputs in the same order.
 
         ``items``: input fields of each; ``parameters``: the predictor's, for all of them. Only
-        those that the cache does not have reach the predictor. Raises as ``predict`` does.
+        those that the cache does not have reach the predictor. Raises as ``predict`` does; where the
+        model keeps going, an ItemFailedError stands in the place of an item that failed.
         """
         return self.answer(items, **parameters)[0]
 
@@ -201,7 +213,11 @@ class Model:
         """
         kind = self._kind_of_macro(macro)
         call = self._call(parameters)
-        outputs = [self._typed(record) for record in self._records(call, items)]
+        outputs = []
+        for record in self._records(call, items):
+            if isinstance(record, ItemFailedError):
+                raise record
+            outputs.append(self._typed(record))
         if kind == "mean":
             whole = mean(str(self), outputs)
         else:
@@ -258,7 +274,7 @@ class Model:
 
     def _records(
         self, call: Call, items: Iterable[Mapping[str, Json]], first: int = 0
-    ) -> Iterator[dict[str, Json]]:
+    ) -> Iterator[dict[str, Json] | ItemFailedError]:
         """Give the output records of a call; ``first``: the index, for errors, of the first item."""
 
         def refuse(index: int, reason: str) -> InputError:
@@ -269,8 +285,13 @@ class Model:
         rewrite = staged.rewrite if staged is not None else None
         records = (dict(item) if isinstance(item, Mapping) else item for item in items)
         chunks = encode_records(records, self._inputs, refuse, rewrite=rewrite)
-        for line in _lines(call.answer(chunks, lambda index: f"item {first + index}", staged)):
-            yield orjson.loads(line)
+        lines = _lines(call.answer(chunks, lambda index: f"item {first + index}", staged))
+        for index, line in enumerate(lines, start=first):
+            record = orjson.loads(line)
+            failed = record.get(ERROR)
+            yield (
+                record if failed is None else ItemFailedError(f"{self}, item {index}: {failed}", index=index)
+            )
 
     def _with(self, parameters: Mapping[str, Json], cache: CacheMode | None = None) -> Options:
         chosen = self._options
@@ -281,6 +302,7 @@ class Model:
             device=chosen.device,
             limits=chosen.limits,
             jobs=chosen.jobs,
+            keep_going=chosen.keep_going,
         )
 
     def _opened(self, options: Options) -> PredictionCache | None:
@@ -306,8 +328,10 @@ class Model:
         """Give Python's form of an output: floats where fields are floats, although 1.0 travels as 1."""
         return {name: _typed(output[name], kind) for name, kind in self._predictor.outputs.items()}
 
-    def _shape(self, output: dict[str, Json]) -> Json:
+    def _shape(self, output: dict[str, Json] | ItemFailedError) -> Json:
         """Give the only field's value, or all fields."""
+        if isinstance(output, ItemFailedError):
+            return output
         values = self._typed(output)
         return next(iter(values.values())) if len(values) == 1 else values
 

@@ -57,6 +57,10 @@ def copier(extra: str = ""):
                 "cp {input} {output}; echo '{\\"_macro\\":{\\"lines\\":'$(wc -l < {input})'}}' >> {output}",
                 inputs={"text": str}, outputs={"text": str}, macro="corpus",
             ),
+            "numbers": predictor(
+                "cp {input} {output}", inputs={"number": float}, outputs={"number": float}, scope="item",
+                macro="mean",
+            ),
         },
     )
 '''
@@ -225,6 +229,19 @@ def test_b7_parts_keep_their_arguments_and_are_joined_rightly_or_not_at_all(here
         aggregate(shards)
 
 
+def test_b7_shards_of_the_command_line_are_joined_too(here: Project, tmp_path: Path) -> None:
+    records = [{"number": number} for number in (1.5, 2, 5)]
+    shards = []
+    for name, part in (("one", records[:2]), ("two", records[2:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in part))
+        paths = ("--input", str(tmp_path / f"{name}.jsonl"), "--metrics", str(tmp_path / f"{name}.json"))
+        here.call("predict", "copier/numbers", *paths, "--output", "-")
+        shards.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    joined = aggregate(shards)
+    assert joined == load("copier/numbers").evaluate(records)
+    assert joined.macro == {"number": 17 / 6}
+
+
 def test_b8_a_missing_field_is_named_before_anything_starts(here: Project) -> None:
     ended = predict(here, "copier/broken", lines("a") + '{"txt": "b"}\n', check=False)
     assert ended.code == 2
@@ -240,8 +257,11 @@ def test_b8_a_missing_field_is_named_before_anything_starts(here: Project) -> No
         predict_with_model(Reads(), [{"txt": "a"}])
 
 
-def test_b9_records_need_no_instance_id(built: Project) -> None:
-    assert json.loads(predict(built, "copier", lines("b9")).out)["text"] == "b9"
+def test_b9_records_need_no_instance_id_and_keep_the_one_that_they_have(built: Project) -> None:
+    named = '{"instance_id": "first", "text": "b9"}\n'
+    outputs = [json.loads(line) for line in predict(built, "copier", named).out.splitlines()]
+    assert outputs == [{"instance_id": "first", "text": "b9"}]
+    assert json.loads(predict(built, "copier", lines("b9")).out) == {"text": "b9"}
 
 
 def test_b10_what_there_is_does_not_depend_on_the_working_directory(built: Project, tmp_path: Path) -> None:

@@ -242,6 +242,38 @@ def test_from_python(project: Project) -> None:
     assert done.returncode == 0, done.stderr
 
 
+POOL = """
+import multiprocessing, os, pickle
+from concurrent.futures import ProcessPoolExecutor
+from reprobuild import load
+
+if __name__ == "__main__":
+    model = load("copier", store={store!r}, keep_going=True)
+    assert len(pickle.dumps(model.predict)) < 1000
+    context = multiprocessing.get_context("spawn")
+    os.chdir("/")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        found = list(pool.map(model.predict, [str(n) for n in range(20)], chunksize=5))
+    assert found == [str(n) for n in range(20)], found
+    outputs, summary = model.answer({{"text": str(n)}} for n in range(20))
+    assert (outputs, summary.cached) == (found, 20)
+"""
+
+
+def test_in_a_pool_of_processes(project: Project) -> None:
+    script = project.folder / "pool.py"
+    script.write_text(POOL.format(store=str(project.store)))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=project.folder,
+        env=project.full_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 PEAK = """
 import resource, sys
 from reprobuild.cli import main

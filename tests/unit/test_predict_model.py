@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reprobuild.derivation.predictors import Predictor, predictor
-from reprobuild.errors import InputError, PredictionFailedError, UsageError
+from reprobuild.errors import InputError, ItemFailedError, PredictionFailedError, UsageError
 from reprobuild.predict.call import Options
 from reprobuild.predict.metrics import aggregate
 from reprobuild.predict.model import Model
@@ -248,6 +248,23 @@ def test_records_of_one_call_are_one_batch_however_they_are_given(
     assert found == [text[::-1] for text in texts]
     assert found == model.predict_batch([{"text": text} for text in texts])
     assert len(engine.commands) == 1
+
+
+def test_items_that_fail_stand_in_their_places_where_a_model_keeps_going(tmp_path: Path) -> None:
+    picky = jq("{'output': 1 / r['n']}", inputs={"n": int}, outputs={"output": float})
+    target = make_target(tmp_path, HostEngine(), picky=picky)
+    model = Model(target, "picky", Options(keep_going=True))
+    items = [{"n": n} for n in (1, 0, 2, 4)]
+    outputs = model.predict_batch(items)
+    assert outputs[::2] + outputs[3:] == [1.0, 0.5, 0.25]
+    assert isinstance(outputs[1], ItemFailedError)
+    assert outputs[1].index == 1 and "tutorial/picky, item 1: " in outputs[1].message
+    assert [type(output) for output in model.predict_iter(items)] == [type(output) for output in outputs]
+    for call in (lambda: model.predict(n=0), lambda: model.evaluate(items, macro="mean")):
+        with pytest.raises(ItemFailedError, match="item"):
+            call()
+    with pytest.raises(PredictionFailedError):
+        Model(target, "picky").predict_batch(items)
 
 
 async def _both(model: Model) -> list[Any]:
