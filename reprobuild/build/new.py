@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reprobuild.build import template
 from reprobuild.build.recipes import RECIPE_FILE, is_name
+from reprobuild.build.template import About
 from reprobuild.derivation.dockerfile.draft import ROOT, Draft, Finding, draft
 from reprobuild.derivation.dockerfile.patterns import Ignored, PatternError, ignore_patterns
 from reprobuild.derivation.folder import is_left_out
@@ -21,60 +23,7 @@ from reprobuild.errors import OutsideError, UsageError
 LARGEST_LIST = 1024 * 1024
 """Bytes of a list of requirements."""
 IGNORE = ".dockerignore"
-
-RECIPE = '''\
-"""{name}: reverses each text. Say here in a line what it is."""
-from reprobuild import apt, files, image, predictor, recipe
-
-
-@recipe(version="0.1")
-def {function}():
-    return image(
-        apt("bookworm", "python3"),
-        files("src/run.py", to="/app/run.py"),
-        workdir="/app",
-        predictors={{
-            "default": predictor(
-                "python3 run.py --input-file {{input}} --output-file {{output}}",
-                inputs={{"text": str}},
-                outputs={{"output": str}},
-                scope="item",
-                examples=[({{"text": "abc"}}, {{"output": "cba"}})],
-            ),
-        }},
-    )
-'''
-PROGRAM = '''\
-"""Read JSON Lines, write one line for each: here the text, reversed."""
-import argparse
-import json
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--input-file", required=True)
-parser.add_argument("--output-file", required=True)
-arguments = parser.parse_args()
-with open(arguments.input_file) as lines, open(arguments.output_file, "w") as out:
-    for line in lines:
-        print(json.dumps({"output": json.loads(line)["text"][::-1]}), file=out)
-'''
-TEST = '''\
-"""Tests of {name}: reprobuild test {name} runs them after the predictors' examples."""
-from reprobuild import load
-
-
-def test_one_prediction():
-    assert load("{name}").predict({example}) == {answer}
-'''
-README = """\
-# {name}
-
-Publication, repositories, licence, replication status: say here what a reader should know.
-
-## Usage
-
-    reprobuild lock {name}
-    reprobuild predict {name} --input in.jsonl --output out.jsonl
-"""
+NOT_SAID = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +39,34 @@ class Started:
     """Whether the recipe takes the Dockerfile as it is."""
 
 
-def start(folder: Path, name: str, folders: Sequence[str] = ()) -> Started:
+def start(folder: Path, name: str, folders: Sequence[str] = (), about: About = NOT_SAID) -> Started:
     """Start a recipe that locks and predicts as it is.
 
     ``folders``: where names lead to recipes. Raises UsageError for a name that is none, or
     taken, OutsideError.
     """
-    _demand_free(folder, name, folders)
+    demand_free(folder, name, folders)
+    function = _function(name)
     written = {
-        "recipe.py": RECIPE.format(name=name, function=_function(name)),
-        "src/run.py": PROGRAM,
-        f"tests/test_{_function(name)}.py": TEST.format(
-            name=name, example='{"text": "abc"}', answer='{"output": "cba"}'
-        ),
-        "README.md": README.format(name=name),
+        "recipe.py": template.recipe(name, function, about),
+        "src/run.py": template.PROGRAM,
+        f"tests/test_{function}.py": template.tests(name),
+        "tests/regression/inputs.jsonl": template.INPUTS,
+        "tests/regression/outputs.jsonl": template.OUTPUTS,
+        "README.md": template.readme(name, about),
     }
     return _write(folder / name, written, {})
 
 
-def start_from_dockerfile(folder: Path, name: str, dockerfile: Path, folders: Sequence[str] = ()) -> Started:
+def start_from_dockerfile(
+    folder: Path, name: str, dockerfile: Path, folders: Sequence[str] = (), about: About = NOT_SAID
+) -> Started:
     """Draft a recipe from a Dockerfile; what it copies of its folder is copied to the recipe's ``src``.
 
     ``folders``: where names lead to recipes. Raises UsageError, OutsideError, and RecipeError, with the line,
     for a Dockerfile that cannot be read.
     """
-    _demand_free(folder, name, folders)
+    demand_free(folder, name, folders)
     try:
         text = dockerfile.read_bytes().decode()
     except FileNotFoundError:
@@ -132,14 +84,17 @@ def start_from_dockerfile(folder: Path, name: str, dockerfile: Path, folders: Se
     kept = [path for path in here if _is_copied(path, made.copies)]
     if made.is_whole:
         kept = sorted({*kept, *(path for path in (IGNORE,) if (context / path).is_file())})
-    written = {"recipe.py": made.recipe, "README.md": README.format(name=name)}
+    written = {
+        "recipe.py": _with_about(made.recipe, about),
+        "README.md": template.readme_of_draft(name, about),
+    }
     if made.is_whole:
         written[f"{ROOT}/Dockerfile"] = text
     copied = {f"{ROOT}/{path}": context / path for path in kept}
     return _write(folder / name, written, copied, made)
 
 
-def _demand_free(folder: Path, name: str, folders: Sequence[str]) -> None:
+def demand_free(folder: Path, name: str, folders: Sequence[str]) -> None:
     """Raise UsageError for what is no name, and for one that leads to a recipe elsewhere."""
     _function(name)
     for other in folders:
@@ -151,6 +106,14 @@ def _demand_free(folder: Path, name: str, folders: Sequence[str]) -> None:
                 f"there is a recipe {name} in {other}, and a new one would take its place",
                 f"choose another name; or, to change that one: {copy}",
             )
+
+
+def _with_about(recipe: str, about: About) -> str:
+    """Put what is known of a model into a draft in place of what stands for it there."""
+    first, end, rest = recipe.partition("\n")
+    title = template.docstring(about.title) if about.title else first
+    version = about.version or template.FIRST_VERSION
+    return f"{title}{end}{rest}".replace('@recipe(version="0.1")', f'@recipe(version="{version}")', 1)
 
 
 def _function(name: str) -> str:

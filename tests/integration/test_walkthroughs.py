@@ -1,0 +1,24 @@
+"""The pages that take a newcomer by the hand, followed word by word in an empty folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.own_recipes import realize
+from tests.projects import SOURCE, Project
+from tests.walkthrough import Follower
+
+pytestmark = pytest.mark.once
+
+PAGES = {"adding-a-model": 15}
+"""Page → how many things at least there are to compare."""
+
+
+@pytest.mark.parametrize(("page", "least"), PAGES.items(), ids=PAGES)
+def test_a_page_is_true_word_by_word(page: str, least: int, own_recipes: Project, tmp_path: Path) -> None:
+    realize(own_recipes, "tutorial")  # what it is made of is what the pages' recipes are made of
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert Follower(folder, own_recipes.store).follow(SOURCE / "docs" / f"{page}.md") >= least
