@@ -6,6 +6,9 @@ Knows nothing of trees: the folders that a command should see inside are put int
 from __future__ import annotations
 
 import contextlib
+import os
+import select
+import signal
 import stat
 import subprocess
 import tempfile
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from reprobuild.derivation.pins import Pin
 from reprobuild.derivation.predictors import Predictor, predictor
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
+from reprobuild.engine.lines import Lines
+from reprobuild.engine.protocol import Capture, Command, Dialogue, Gateway, Gpu, Isolation, Result
 from reprobuild.errors import EngineError
 from reprobuild.gateway.refusal import Refusal
 from reprobuild.predict.key import run_id
@@ -40,6 +44,8 @@ class HostEngine:
     name: str = "host"
     commands: list[Command] = field(default_factory=list)
     inputs: list[bytes] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Those that were spoken with."""
     outcome: Mapping[str, Any] = field(default_factory=dict)
     """Replaces fields of each Result."""
     gate: HostGate = field(default_factory=lambda: HostGate())
@@ -63,8 +69,13 @@ class HostEngine:
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> Result:
         self.commands.append(command)
+        if dialogue is not None:
+            assert ending is not None
+            return self._converse(command, dialogue, output, ending)
         text = command.argv[-1]
         for inside, outside in (*command.inputs.items(), *command.outputs.items()):
             text = text.replace(inside + "/", f"{outside}/")
@@ -92,6 +103,46 @@ class HostEngine:
                 **self.outcome,
             }
         )
+
+    def _converse(
+        self, command: Command, dialogue: Dialogue, output: Callable[[bytes], None] | None, ending: int
+    ) -> Result:
+        text = command.argv[-1]
+        for inside, outside in command.inputs.items():
+            text = text.replace(inside + "/", f"{outside}/")
+        lines = Lines(*([output] if output else []))
+        began = time.perf_counter()
+        with dialogue.stdin:
+            process = subprocess.Popen(
+                [*command.argv[:-1], text],
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", **command.env},
+                stdin=dialogue.stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        dialogue.begin(lambda _: None)
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            takers = {process.stdout.fileno(): dialogue.hear, process.stderr.fileno(): lines.feed}
+            while takers:
+                ready, _, _ = select.select([ending, *takers], [], [])
+                if ending in ready:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    break
+                for descriptor in ready:
+                    data = os.read(descriptor, 1 << 16)
+                    if data:
+                        takers[descriptor](data)
+                    else:
+                        del takers[descriptor]
+        lines.close()
+        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        seconds = time.perf_counter() - began
+        return Result(**{"exit_code": code, "seconds": seconds, "tail": lines.tail, **self.outcome})
 
 
 class HostGround:

@@ -114,6 +114,7 @@ class Sandbox:
         *,
         stdin: int | None,
         stdout: int | None,
+        stderr: int | None,
         descriptors: Sequence[int],
         status: int,
         block: int,
@@ -132,7 +133,8 @@ class Sandbox:
         self._places = places
         self._options = options
         self._argv = argv
-        self._stdin, self._stdout, self._descriptors = stdin, stdout, descriptors
+        self._streams = stdin, stdout, stderr
+        self._descriptors = descriptors
         self._status, self._block = status, block
         self._limits = limits
         self._terminal = terminal
@@ -178,6 +180,7 @@ class Sandbox:
             assert self._guard.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(b"ended\n")
+            _guards.discard(self._guard)
             self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
@@ -218,14 +221,16 @@ class Sandbox:
                 group=self._owner,
                 extra_groups=groups,
             )
+            _guards.add(self._guard)
         reader, writer = os.pipe2(os.O_CLOEXEC)
+        stdin, stdout, stderr = self._streams
         with FileIO(reader, "rb"), FileIO(writer, "wb") as told:
             prelude = _PRELUDE.replace("{limits}", self._limits)
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", prelude, "sh", binary, "--args", str(reader), "--", *self._argv],
-                stdin=self._stdin,
-                stdout=self._stdout,
-                stderr=self._stdout,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 pass_fds=(reader, *self._descriptors),
                 env=_ENVIRONMENT,
                 cwd="/",
@@ -240,6 +245,20 @@ class Sandbox:
                 self._guard.stdin.write(b"%d\n" % self._process.pid)
             told.write(listed)
 
+
+_guards: set[subprocess.Popen[bytes]] = set()
+"""Of the sandboxes that there are."""
+
+
+def _leave_guards() -> None:
+    """Let go of what guards watch, in a process that was forked off: for them its parent has to end."""
+    for guard in _guards:
+        assert guard.stdin is not None
+        guard.stdin.close()
+    _guards.clear()
+
+
+os.register_at_fork(after_in_child=_leave_guards)
 
 _ENVIRONMENT: Mapping[str, str] = {}
 """Bubblewrap needs none, and its first process shows its own inside as ``/proc/1/environ``."""

@@ -175,6 +175,23 @@ class Gpu(Value):
     """The version of the driver that runs it: ``550.54.15``; empty where it does not say."""
 
 
+class Dialogue(Protocol):
+    """Whoever speaks with a command over its standard streams while it runs, from a thread of their own."""
+
+    stdin: BinaryIO
+    """What the command reads: the end of a pipe. The engine closes it here."""
+
+    def begin(self, show: Callable[[Sequence[str]], None]) -> None:
+        """Hear that the command is about to begin, or has begun.
+
+        ``show``, which any thread may call while it runs: has files be seen inside that were added below
+        a directory of ``inputs`` since; takes their paths inside.
+        """
+
+    def hear(self, data: bytes) -> None:
+        """Take what came on standard output, as it came; the command waits for whoever lets it wait here."""
+
+
 class Isolation(Value):
     """What an engine can promise on this machine."""
 
@@ -222,11 +239,16 @@ class Engine(Protocol):
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> Result:
         """Run a command on a tree; give what it did to ``capture`` when it has ended.
 
         ``ground``: of this engine's own making. ``gateway``: what answers on the network inside, closed
         here; None: nothing does. ``output`` gets each line as it comes (with its line end). A command
-        that fails is a Result, not an error. Raises EngineError where the sandbox itself cannot be
-        made, and KeyboardInterrupt after everything inside has ended.
+        that fails is a Result, not an error. ``dialogue``, in place of ``stdin``: speaks with the command,
+        whose standard error alone comes to ``output`` and the result's tail then. ``ending``: a descriptor;
+        once it can be read, everything inside is killed, however far the command has come. Commands may
+        run in several threads at once. Raises EngineError where the sandbox itself cannot be made, and
+        KeyboardInterrupt after everything inside has ended.
         """

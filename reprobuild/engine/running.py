@@ -1,7 +1,8 @@
 """One command in bubblewrap, from its start until everything inside has ended.
 
 Takes in what the command prints and what bubblewrap says of itself, lets it begin when the gateway's sockets
-are there, and ends it after its time. Knows nothing of what the command changed.
+are there, and ends it after its time, or when whoever runs it says so. Knows nothing of what the command
+changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +25,7 @@ from reprobuild.engine.launcher import Sandbox
 from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import MemoryLimit
-from reprobuild.engine.protocol import Command, Result, environment
+from reprobuild.engine.protocol import Command, Dialogue, Result, environment
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError
 
@@ -43,18 +44,24 @@ class Running:
         doorway: Doorway | None,
         owner: int | None,
         output: Callable[[bytes], None] | None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> None:
         self.binary = binary
         self.layout = layout
         self.command = command
         self.doorway = doorway
         self.owner = owner
+        self.dialogue = dialogue
+        self.ending = ending
         self.lines = Lines(*([output] if output else []))
         self.exit_code: int | None = None
         self.init: int | None = None
         self.said = b""
         self.init_number = 0
         self.timed_out = False
+        self.is_over = False
+        """Whether it is to end, or never to begin: its time is up, or whoever runs it has said so."""
         self.memory: MemoryLimit | None = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
@@ -66,6 +73,7 @@ class Running:
             status, status_in = _pipe(stack)
             block_out, block = _pipe(stack)
             printed, printed_in = _pipe(stack)
+            spoken, spoken_in = (printed, printed_in) if self.dialogue is None else _pipe(stack)
             terminal = self.command.terminal
             options = bubblewrap.options(
                 self.layout.mounts,
@@ -82,8 +90,9 @@ class Running:
                 self.layout.places,
                 options,
                 self.command.argv,
-                stdin=None if terminal else _standard_input(stack, stdin),
-                stdout=None if terminal else printed_in.fileno(),
+                stdin=None if terminal else self._standard_input(stack, stdin),
+                stdout=None if terminal else spoken_in.fileno(),
+                stderr=None if terminal else printed_in.fileno(),
                 descriptors=[file.fileno() for file in (program, status_in, block_out)],
                 status=status.fileno(),
                 block=block.fileno(),
@@ -91,32 +100,38 @@ class Running:
                 terminal=terminal,
             )
             stack.callback(sandbox.release)
-            for file in (status_in, block_out, printed_in):
+            for file in (status_in, block_out, printed_in, spoken_in):
                 file.close()
+            if self.dialogue is not None:
+                self.dialogue.stdin.close()
             self.status = status
             try:
                 if sandbox.interruption is not None:
                     raise sandbox.interruption
-                self._attend(sandbox, printed, block)
+                self._attend(sandbox, printed, spoken, block)
             except BaseException:
                 self._end_all(sandbox)
                 raise
             self.lines.close()
             return self._result(sandbox.process.returncode, time.monotonic() - begun)
 
-    def _attend(self, sandbox: Sandbox, printed: FileIO, block: FileIO) -> None:
+    def _attend(self, sandbox: Sandbox, printed: FileIO, spoken: FileIO, block: FileIO) -> None:
         """Take in what comes until everything inside has ended."""
         limit = self.command.timeout
         deadline = None if limit is None else time.monotonic() + limit
         poll = select.poll()
-        poll.register(printed, select.POLLIN)
-        poll.register(self.status, select.POLLIN)
-        open_files = {printed.fileno(), self.status.fileno()}
+        open_files = {printed.fileno(), spoken.fileno(), self.status.fileno()}
+        for descriptor in open_files:
+            poll.register(descriptor, select.POLLIN)
+        if self.ending is not None:
+            poll.register(self.ending, select.POLLIN)
         while open_files:
             wait = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
             for descriptor, _ in poll.poll(wait):
                 if descriptor == printed.fileno():
                     ended = not self._take_printed(printed)
+                elif descriptor == spoken.fileno():
+                    ended = not self._take_spoken(spoken)
                 elif descriptor == self.status.fileno():
                     is_new = self.init is None
                     ended = not self._take_status()
@@ -129,6 +144,9 @@ class Running:
                         self._begin(poll, block)
                 elif descriptor == self.init:
                     ended = True
+                elif descriptor == self.ending:
+                    ended = True
+                    self._end()
                 else:
                     ended = False
                     self._take_arrival(poll, descriptor, block)
@@ -138,13 +156,15 @@ class Running:
             if deadline is not None and time.monotonic() >= deadline:
                 self.timed_out = True
                 deadline = None
-                self._kill()
+                self._end()
         sandbox.process.wait()
 
     def _begin(self, poll: select.poll, block: FileIO) -> None:
-        """Have the gateway's sockets opened, else let the command begin."""
+        """Have the gateway's sockets opened, else let the command begin, unless it is over already."""
         assert self.init is not None
-        if self.doorway is None:
+        if self.is_over:
+            self._kill()
+        elif self.doorway is None:
             self._release(block)
         else:
             self.doorway.enter(self.init_number, self.init)
@@ -174,6 +194,8 @@ class Running:
     def _release(self, block: FileIO) -> None:
         if self.memory is not None:
             self.memory.take_in(self.init_number)
+        if self.dialogue is not None:
+            self.dialogue.begin(_shown_at_once)
         with contextlib.suppress(BrokenPipeError):  # then bubblewrap says why
             block.write(b"\0")
         block.close()
@@ -182,6 +204,13 @@ class Running:
         data = printed.read(1 << 16)
         if data:
             self.lines.feed(data)
+        return bool(data)
+
+    def _take_spoken(self, spoken: FileIO) -> bool:
+        assert self.dialogue is not None
+        data = spoken.read(1 << 16)
+        if data:
+            self.dialogue.hear(data)
         return bool(data)
 
     def _take_status(self) -> bool:
@@ -198,6 +227,11 @@ class Running:
             elif (said := _number(line, b"exit-code")) is not None:
                 self.exit_code = said
         return True
+
+    def _end(self) -> None:
+        """Kill everything inside now, or as soon as there is something."""
+        self.is_over = True
+        self._kill()
 
     def _kill(self) -> None:
         """Kill the first process inside; the kernel kills the others before that one is gone."""
@@ -223,6 +257,17 @@ class Running:
         if self.init is not None:
             os.close(self.init)
 
+    def _standard_input(self, stack: contextlib.ExitStack, stdin: BinaryIO | None) -> int:
+        """Give the descriptor of a file to read from; what has none is taken into memory first."""
+        if self.dialogue is not None:
+            return self.dialogue.stdin.fileno()
+        if stdin is None:
+            return subprocess.DEVNULL
+        try:
+            return stdin.fileno()
+        except OSError:
+            return stack.enter_context(_memory_file(stdin.read())).fileno()
+
     def _result(self, returned: int, seconds: float) -> Result:
         exit_code = self.exit_code
         if exit_code is None:
@@ -238,7 +283,7 @@ class Running:
 
     def _explain(self, returned: int) -> int:
         """Say why the command never ran: all that was printed is bubblewrap's own then."""
-        if self.timed_out:
+        if self.is_over:
             return 128 + signal.SIGKILL
         message = "; ".join(self.lines.tail)
         if "bwrap: execvp" in message or (self.command.terminal and self.init is not None):
@@ -268,11 +313,5 @@ def _memory_file(content: bytes) -> FileIO:
     return file
 
 
-def _standard_input(stack: contextlib.ExitStack, stdin: BinaryIO | None) -> int:
-    """Give the descriptor of a file to read from; what has none is taken into memory first."""
-    if stdin is None:
-        return subprocess.DEVNULL
-    try:
-        return stdin.fileno()
-    except OSError:
-        return stack.enter_context(_memory_file(stdin.read())).fileno()
+def _shown_at_once(paths: Sequence[str]) -> None:
+    """Do nothing: inputs are mounted, so what is added to them is seen inside."""

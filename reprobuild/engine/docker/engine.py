@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from reprobuild.engine import protocol
 from reprobuild.engine.docker.daemon import Daemon, connect
 from reprobuild.engine.docker.ground import Ground
-from reprobuild.engine.protocol import Capture, Command, Gateway, Gpu, Isolation, Result, served_ports
+from reprobuild.engine.protocol import (
+    Capture,
+    Command,
+    Dialogue,
+    Gateway,
+    Gpu,
+    Isolation,
+    Result,
+    served_ports,
+)
 from reprobuild.errors import EngineError, NotBuiltError, ReprobuildError
 from reprobuild.events import Tell, Warned, ignore
 
@@ -62,19 +72,21 @@ class DockerEngine:
         self._tell = tell
         self._without: ReprobuildError | None = None
         """Why commands are not given a gateway here."""
+        self._lock = threading.Lock()
 
     @property
     def daemon(self) -> Daemon:
         """The daemon, connected to when first asked for. Raises EngineError where none answers."""
-        if self._daemon is None:
-            daemon = connect(os.environ if self._environment is None else self._environment)
-            try:
-                _check(daemon, self._platform)
-            except BaseException:
-                daemon.close()
-                raise
-            self._daemon = daemon
-        return self._daemon
+        with self._lock:
+            if self._daemon is None:
+                daemon = connect(os.environ if self._environment is None else self._environment)
+                try:
+                    _check(daemon, self._platform)
+                except BaseException:
+                    daemon.close()
+                    raise
+                self._daemon = daemon
+            return self._daemon
 
     def probe(self) -> Isolation:
         """Tell whether a daemon is there that can isolate, by asking it, once; never raises."""
@@ -115,6 +127,8 @@ class DockerEngine:
         capture: Capture | None = None,
         output: Callable[[bytes], None] | None = None,
         stdin: BinaryIO | None = None,
+        dialogue: Dialogue | None = None,
+        ending: int | None = None,
     ) -> Result:
         from reprobuild.engine.docker.helper import RelayError
         from reprobuild.engine.docker.run import Run
@@ -130,11 +144,11 @@ class DockerEngine:
                     run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
                     try:
                         with self._helper(gateway) as helper:
-                            return run.go(helper, capture, output, stdin)
+                            return run.go(helper, capture, output, stdin, dialogue, ending)
                     except RelayError as error:
                         self._go_without(gateway, error)
                 run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
-                return run.go(None, capture, output, stdin)
+                return run.go(None, capture, output, stdin, dialogue, ending)
 
     def _may_serve(self, gateway: Gateway) -> bool:
         """Tell whether commands are given a gateway here, as far as is known."""
@@ -185,13 +199,15 @@ class DockerEngine:
     @property
     def alive(self) -> Alive:
         """What marks our containers; what others of this store left behind is taken away first."""
-        if self._alive is None:
-            from reprobuild.engine.docker.leftovers import Alive
+        daemon = self.daemon
+        with self._lock:  # commands may run in several threads
+            if self._alive is None:
+                from reprobuild.engine.docker.leftovers import Alive
 
-            alive = Alive(self.store)
-            alive.reap(self.daemon.client)
-            self._alive = alive
-        return self._alive
+                alive = Alive(self.store)
+                alive.reap(daemon.client)
+                self._alive = alive
+            return self._alive
 
 
 @contextlib.contextmanager

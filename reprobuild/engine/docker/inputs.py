@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reprobuild.engine.exchange import inside_path
 from reprobuild.engine.trust import OnTop
 from reprobuild.errors import EngineError
 from reprobuild.tree import NORMAL_TIME
@@ -41,6 +42,19 @@ def archive(
     for inside, source in inputs.items():
         yield from _below(inside, str(source), is_named=True)
     yield _END
+
+
+def added_below(inputs: Mapping[str, Path], places: Sequence[str], paths: Sequence[str]) -> dict[str, Path]:
+    """Give files that were added below inputs, by path without leading slash: as ``archive`` takes them.
+
+    ``places``: where each input lies in the tree; ``paths``: those of the files inside.
+    """
+    added = {}
+    for (inside, source), place in zip(inputs.items(), places, strict=True):
+        above = inside_path(inside)
+        below = [path[len(above) :] for path in paths if path.startswith(f"{above}/")]
+        added.update({f"{place}{name}": Path(f"{source}{name}") for name in below})
+    return added
 
 
 def size_of(source: Path) -> int:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TypeVar
 
 from reprobuild.store.locks import try_acquire
@@ -95,7 +95,10 @@ def shielded(work: Callable[[], Given]) -> Given:
     """Do work to its end whatever interrupts come meanwhile; the first of them is raised afterwards.
 
     What work gives is lost then, and what it raises comes first: so make sure to know by name what it made.
+    Interrupts come to the main thread alone; another does it itself, also when the interpreter ends.
     """
+    if current_thread() is not main_thread():
+        return work()
     given: list[Given] = []
     raised: list[BaseException] = []
     over = Event()

@@ -19,15 +19,23 @@ from reprobuild.engine import world
 from reprobuild.engine.docker import container, trees
 from reprobuild.engine.docker.changes import OF_DAEMONS, Before, capture_changes
 from reprobuild.engine.docker.differences import capture_differences
-from reprobuild.engine.docker.inputs import archive, size_of
+from reprobuild.engine.docker.inputs import added_below, archive, size_of
 from reprobuild.engine.docker.leftovers import shielded
 from reprobuild.engine.docker.on_top import FilesOnTop
 from reprobuild.engine.docker.outputs import unpack
-from reprobuild.engine.docker.streams import DETACH, Connection, Feeder, Frames, is_terminal
+from reprobuild.engine.docker.streams import (
+    DETACH,
+    STANDARD_ERROR,
+    Connection,
+    Feeder,
+    Frames,
+    Watcher,
+    is_terminal,
+)
 from reprobuild.engine.exchange import inside_path
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import said_none
-from reprobuild.engine.protocol import Capture, Command, Result, environment
+from reprobuild.engine.protocol import Capture, Command, Dialogue, Result, environment
 from reprobuild.errors import BuildFailedError, EngineError
 from reprobuild.images.archive import ArchiveError, Stream
 from reprobuild.images.tar_reader import read_tar
@@ -70,6 +78,7 @@ class Run:
         self.gpus = gpus
         self.name = f"reprobuild-{secrets.token_hex(8)}"
         self.timed_out = False
+        self.ending: int | None = None
         self._given = 0
         self._lay_out(ground)
 
@@ -110,21 +119,29 @@ class Run:
         capture: Capture | None,
         output: Callable[[bytes], None] | None,
         stdin: BinaryIO | None,
+        dialogue: Dialogue | None,
+        ending: int | None,
     ) -> Result:
         """Run it; ``helper``: the container whose network it shares, which has begun.
 
         Raises EngineError, and KeyboardInterrupt after everything inside has ended.
         """
         network = "" if helper is None else helper.name
+        self.ending = ending
         begun = time.monotonic()
         terminal = self.command.terminal
+        has_stdin = stdin is not None or terminal or dialogue is not None
+        is_joined = not terminal and dialogue is None
         try:
-            shielded(lambda: self._create(network, has_stdin=stdin is not None or terminal))
+            shielded(lambda: self._create(network, has_stdin=has_stdin, is_joined=is_joined))
             self._put()
             if helper is not None:
                 helper.wait()
             lines = Lines(*([output] if output else []))
-            exit_code = self._lend() if terminal else self._attend(lines.feed, stdin)
+            if dialogue is not None:
+                exit_code = self._converse(lines.feed, dialogue)
+            else:
+                exit_code = self._lend() if terminal else self._attend(lines.feed, stdin)
             lines.close()
             seconds = time.monotonic() - begun
             if helper is not None:
@@ -149,7 +166,7 @@ class Run:
 
     # The container.
 
-    def _create(self, network: str, *, has_stdin: bool) -> None:
+    def _create(self, network: str, *, has_stdin: bool, is_joined: bool) -> None:
         from docker.errors import APIError, ImageNotFound
 
         command = self.command
@@ -168,7 +185,7 @@ class Run:
             has_init=self.daemon.has_init,
             has_shell=self._has_shell(),
             strange=[f"/{path}" for path in OF_DAEMONS if self.ground.tree.get(path) is None],
-            is_joined=not command.terminal,
+            is_joined=is_joined,
             gpus=self.gpus,
             network=network,
         )
@@ -219,6 +236,25 @@ class Run:
 
         return self._follow(taken, feeder, lambda: None)
 
+    def _converse(self, take: Callable[[bytes], None], dialogue: Dialogue) -> int:
+        """The same while somebody speaks with it: ``take`` gets its standard error alone."""
+        frames = Frames()
+
+        def taken(data: bytes) -> None:
+            for stream, piece in frames.feed(data):
+                (take if stream == STANDARD_ERROR else dialogue.hear)(piece)
+
+        with dialogue.stdin:
+            return self._follow(taken, Feeder(dialogue.stdin), lambda: dialogue.begin(self._show))
+
+    def _show(self, paths: Sequence[str]) -> None:
+        """Send what was added below inputs since; paths inside."""
+        added = added_below(self.command.inputs, list(self.inputs), paths)
+        from reprobuild.engine.docker.engine import telling
+
+        with telling(self.daemon):
+            self.client.put_archive(self.name, "/", archive([], {}, added))
+
     def _lend(self) -> int:
         """The same with the caller's own standard streams, as they are."""
         from reprobuild.engine.docker.terminal import lent, show
@@ -251,6 +287,8 @@ class Run:
             if feeder is not None:
                 feeder.start(given)
             begun()
+            if self.ending is not None:
+                stack.enter_context(Watcher(self.ending, self._kill))
             limit = self.command.timeout
             deadline = None if limit is None else time.monotonic() + limit
             while True:

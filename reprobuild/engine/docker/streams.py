@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 TYPE_CHECKING = False
@@ -133,6 +133,30 @@ class Feeder:
         os.close(self._stop)
         if self._thread is not None:
             self._thread.join(timeout=5)
+        os.close(self._wake)
+
+
+class Watcher:
+    """Does something once a descriptor can be read; a context manager, after which it does so no more."""
+
+    def __init__(self, descriptor: int, act: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._act = act
+        self._wake, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        ready, _, _ = select.select([self._descriptor, self._wake], [], [])
+        if self._wake not in ready:
+            self._act()
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._stop)
+        self._thread.join()
         os.close(self._wake)
 
 
