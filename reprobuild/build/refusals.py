@@ -73,10 +73,13 @@ def allowing(gate: Gate, lock: str) -> str:
     return f"if that is meant: {lock} {asked}" if private else ""
 
 
-def tell_of_gate(what: str, gate: Gate, tell: Tell, *, strict: bool, mend: str = "") -> None:
+def tell_of_gate(
+    what: str, gate: Gate, tell: Tell, *, strict: bool, mend: str = "", is_over: bool = True
+) -> None:
     """Tell what a command that ended well was refused, and which recorded exchanges it left out.
 
-    ``mend``: what to do about a refusal, else the stanza that pins what it asked for.
+    ``mend``: what to do about a refusal, else the stanza that pins what it asked for; ``is_over``: whether
+    the command has ended: until then it may ask for more.
 
     Raises RefusedFetchError for a refusal where ``strict`` makes it a failure.
     """
@@ -92,7 +95,7 @@ def tell_of_gate(what: str, gate: Gate, tell: Tell, *, strict: bool, mend: str =
                 mend or PIN + stanza(gate.refused, gate.word),
             )
         )
-    if gate.unused:
+    if gate.unused and is_over:
         count = len(gate.unused)
         lines = [f"  {pin.name}" for pin in gate.unused[:SHOWN_UNUSED]]
         lines += [f"  and {count - SHOWN_UNUSED} more"] if count > SHOWN_UNUSED else []

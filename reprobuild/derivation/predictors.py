@@ -132,6 +132,11 @@ def predictor(
         )
     if protocol == "files" and not {"input", "output"} <= used:
         raise RecipeError(f"{where}: the command of protocol 'files' needs {{input}} and {{output}}")
+    if protocol == "stream" and {"input", "output"} & used:
+        raise RecipeError(
+            f"{where}: the command of protocol 'stream' has no {{input}} and {{output}}: it reads records "
+            "from standard input, and answers on standard output"
+        )
     check_network(network, refusal, where)
     if network and not examples:
         raise RecipeError(

@@ -70,8 +70,7 @@ class Gate:
 
             self.env = world.ENVIRONMENT
             self.files = world.files(store)
-        self.refused: tuple[Refusal, ...] = ()
-        """After ``close``: each distinct attempt that was not answered, once."""
+        self._refused: tuple[Refusal, ...] = ()
         self.unused: tuple[Pin, ...] = () if mode.is_recording else tuple(mode.pins)
         """After a replay: recorded exchanges that nobody asked for."""
         self.pins: tuple[Pin, ...] = ()
@@ -80,6 +79,12 @@ class Gate:
         """After a recording: what a person should hear."""
         self.unreached: Mapping[str, str] = NOTHING
         """After a recording: what no server could be asked for (``GET https://…``), and why."""
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """Each distinct attempt that was not answered, once; while it serves, those until now."""
+        service = self._service
+        return self._refused if service is None else service.refused
 
     def attend(self, door: Door) -> None:
         """Begin to serve; returns at once."""
@@ -90,11 +95,12 @@ class Gate:
 
     def close(self) -> None:
         """Stop serving; what happened can be read then."""
-        service, self._service = self._service, None
+        service = self._service
         if service is None:
             return
         service.close()
-        self.refused = service.refused
+        self._refused = service.refused
+        self._service = None
         self.unused = service.unused
         self.pins = service.pins
         self.notes = service.notes

@@ -9,10 +9,6 @@ import threading
 
 from reprobuild.value import Value, replace
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 MOST = 1000
 """Distinct attempts that are remembered; what a hostile command tries beyond is counted with the last."""
 
@@ -65,11 +61,6 @@ class Refusals:
                 self._found[key] = refusal
             else:
                 self._found[key] = replace(before, count=before.count + refusal.count)
-
-    def drop(self, is_moot: Callable[[Refusal], bool]) -> None:
-        """Forget the attempts that came to nothing worse."""
-        with self._lock:
-            self._found = {key: one for key, one in self._found.items() if not is_moot(one)}
 
     @property
     def hosts(self) -> frozenset[str]:

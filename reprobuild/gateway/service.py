@@ -38,7 +38,6 @@ class Service:
         self.mode = mode
         self.scratch = store.tmp
         self.refusals = Refusals()
-        self.refused: tuple[Refusal, ...] = ()
         self.pins: tuple[Pin, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.unreached: dict[str, str] = {}
@@ -76,9 +75,22 @@ class Service:
             self.pins = tuple(exchange.pin for exchange in exchanges)
             self.notes = (*dict.fromkeys(self._noted), *notes(exchanges), *self.record.addresses.notes)
         self._stack.close()
-        self.refusals.drop(lambda one: one.why == refusal.BROKEN_OFF and one.host in self._reached)
-        self._report_lookups()
-        self.refused = self.refusals.all
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """Attempts that were not answered until now: those that came to something worse than another try."""
+        with self._lock:
+            reached, looked_up = set(self._reached), dict(self._looked_up)
+        found = Refusals()
+        for one in self.refusals.all:
+            if one.why != refusal.BROKEN_OFF or one.host not in reached:
+                found.add(one)
+        known = reached | found.hosts
+        for name, count in looked_up.items():  # and was not asked for anything
+            if name in known or name.startswith("_") or name.rpartition(".")[2] in ("localhost", "local"):
+                continue
+            found.add(Refusal(name, 0, count=count, why=refusal.LOOKED_UP))
+        return found.all
 
     @property
     def unused(self) -> tuple[Pin, ...]:
@@ -129,14 +141,6 @@ class Service:
 
     def _is_cut_off(self, host: str) -> bool:
         return self.record is None and not self.replay.has_host(host)
-
-    def _report_lookups(self) -> None:
-        """Report the names of which the address was asked and nothing else."""
-        known = self._reached | self.refusals.hosts
-        for name, count in self._looked_up.items():
-            if name in known or name.startswith("_") or name.rpartition(".")[2] in ("localhost", "local"):
-                continue
-            self.refusals.add(Refusal(name, 0, count=count, why=refusal.LOOKED_UP))
 
 
 class ClientDesk:

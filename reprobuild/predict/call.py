@@ -33,7 +33,6 @@ from reprobuild.predict.parameters import (
     is_cacheable,
     split_devices,
 )
-from reprobuild.predict.runner import check_built
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
@@ -137,7 +136,6 @@ class Call:
         self.target = target
         self.name = name
         self.predictor = target.predictor(name)
-        check_built(self.predictor)
         if options.cache not in get_args(CacheMode):
             raise UsageError(f"there is no cache mode {options.cache!r}", "use, refresh or off")
         if options.jobs < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,6 @@ from reprobuild.engine.protocol import Command, Engine, Result
 from reprobuild.errors import (
     InputError,
     ItemFailedError,
-    NotBuiltError,
     PredictionFailedError,
     RefusedFetchError,
 )
@@ -41,12 +40,6 @@ FILES = "/in/files"
 OUTPUT = "/out/output.jsonl"
 TAIL_LINES = 20
 """Of what the command printed, in an error."""
-
-
-def check_built(predictor: Predictor) -> None:
-    """Raise NotBuiltError for a protocol that this release does not have."""
-    if predictor.protocol == "stream":
-        raise NotBuiltError("predictors of protocol 'stream' are not built yet", 'use protocol="files"')
 
 
 class FilesWorker:
@@ -105,7 +98,7 @@ class FilesWorker:
                     _read_outputs(self._shown, predictor, taken / "output.jsonl", batch, result, outputs)
                 except PredictionFailedError as error:
                     if gate.refused:
-                        raise _refused(self._shown, predictor, gate, error.message) from error
+                        raise refused(self._shown, predictor, gate, error.message) from error
                     raise
                 self._tell_of(gate)
                 outputs.seek(0)
@@ -125,7 +118,7 @@ class FilesWorker:
                 )
             gate = self._target.gateway(self._predictor)
             tell = self._tell
-            result = engine.run(ground, command, gateway=gate, output=lambda line: tell(_line_told(line)))
+            result = engine.run(ground, command, gateway=gate, output=lambda line: tell(line_told(line)))
         return result, gate
 
     def _tell_of(self, gate: Gate) -> None:
@@ -134,9 +127,9 @@ class FilesWorker:
         if gate.refused or gate.unused:
             from reprobuild.build.refusals import tell_of_gate
 
-            mend = _mend(self._shown, self._predictor, gate)
+            advice = mend(self._shown, self._predictor, gate)
             strict = self._target.strict_network
-            tell_of_gate(f"the predictor {self._shown}", gate, self._tell, strict=strict, mend=mend)
+            tell_of_gate(f"the predictor {self._shown}", gate, self._tell, strict=strict, mend=advice)
 
 
 def _stage(folder: Path, batch: Batch, owner: int) -> None:
@@ -151,7 +144,7 @@ def _stage(folder: Path, batch: Batch, owner: int) -> None:
         files = folder / "files"
         files.mkdir()
         for name, source in batch.files.items():
-            _copy_checked(source, files / name, name[:64])
+            copy_checked(source, files / name, name[:64])
             made.append(files / name)
         made.append(files)
     for path in (*made, folder):
@@ -161,7 +154,8 @@ def _stage(folder: Path, batch: Batch, owner: int) -> None:
         os.utime(path, (NORMAL_TIME, NORMAL_TIME))
 
 
-def _copy_checked(source: Path, copy: Path, expected: str) -> None:
+def copy_checked(source: Path, copy: Path, expected: str) -> None:
+    """Copy a file of the caller's. Raises InputError for one that has not the digest that it had."""
     import shutil
 
     from reprobuild.digest import Digest
@@ -193,7 +187,7 @@ def _check_result(
             "give it more with --memory, or fewer records at once",
         )
     if result.exit_code and gate.refused:
-        raise _refused(shown, predictor, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
+        raise refused(shown, predictor, gate, f"it ended with exit code {result.exit_code}{_tail(result)}")
     if result.exit_code:
         is_one_of_many = predictor.scope == "item" and batch.count > 1
         others = "; predict --keep-going finds the records that fail, and computes the others"
@@ -204,13 +198,14 @@ def _check_result(
         )
 
 
-def _refused(shown: str, predictor: Predictor, gate: Gate, ended: str) -> RefusedFetchError:
+def refused(shown: str, predictor: Predictor, gate: Gate, ended: str) -> RefusedFetchError:
+    """Give the error of a predictor that failed after it was refused something."""
     from reprobuild.build.refusals import refused_error
 
-    return refused_error(f"the predictor {shown}", gate, ended, _mend(shown, predictor, gate))
+    return refused_error(f"the predictor {shown}", gate, ended, mend(shown, predictor, gate))
 
 
-def _mend(shown: str, predictor: Predictor, gate: Gate) -> str:
+def mend(shown: str, predictor: Predictor, gate: Gate) -> str:
     """Give what to do about a refusal where the predictor is recorded; else ``""``."""
     if not predictor.network:
         return ""
@@ -277,11 +272,17 @@ def _failed(shown: str, what: str, result: Result) -> PredictionFailedError:
 
 
 def _tail(result: Result) -> str:
-    lines = [plain(line) for line in result.tail[-TAIL_LINES:]]
+    return last_lines(result.tail)
+
+
+def last_lines(tail: Sequence[str]) -> str:
+    """Give the end of an error: what was printed last."""
+    lines = [plain(line) for line in tail[-TAIL_LINES:]]
     return "\nthe last lines it printed:\n  " + "\n  ".join(lines) if lines else "\nit printed nothing"
 
 
-def _line_told(line: bytes) -> OutputLine:
+def line_told(line: bytes) -> OutputLine:
+    """Give the event of a line that a predictor printed."""
     return OutputLine(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 

@@ -26,7 +26,8 @@ class Limits(Value):
     """What a command may use."""
 
     timeout: float | None = None
-    """Seconds: of one run (protocol ``files``)."""
+    """Seconds: of one run (protocol ``files``); until the next answer, or all of them where they are for
+    the whole batch (``stream``)."""
     memory: int | None = None
     """Bytes."""
 
@@ -119,8 +120,12 @@ def start_worker(
     """Give what computes for a predictor by its protocol; nothing runs before the first ``compute``.
 
     ``parameters``: filled in; where a predictor samples and they hold no ``seed``, the worker takes
-    fresh ones (``files``: for each run). ``device``: one device.
+    fresh ones (``files``: for each run; ``stream``: for each process). ``device``: one device.
     """
+    if target.predictor(name).protocol == "stream":
+        from reprobuild.predict.stream import StreamWorker
+
+        return StreamWorker(target, name, parameters, device=device, limits=limits, tell=tell)
     from reprobuild.predict.runner import FilesWorker
 
     return FilesWorker(target, name, parameters, device=device, limits=limits, tell=tell)

@@ -15,7 +15,6 @@ from reprobuild.derivation.predictors import File, predictor
 from reprobuild.errors import (
     EngineError,
     InputError,
-    NotBuiltError,
     OutsideError,
     PredictionFailedError,
     RefusedFetchError,
@@ -374,7 +373,6 @@ def test_files_travel_by_digest(tmp_path: Path) -> None:
 
 
 NOT_BUILT = {
-    "stream": (shell("", protocol="stream"), {}, NotBuiltError, "stream"),
     "GPU": (shell("", cuda=True), {"device": "0"}, EngineError, "no GPU 0"),
     "GPU for nothing": (shell(""), {"device": "0"}, UsageError, "does not use a GPU"),
     "no device": (shell(""), {"device": "gpu"}, UsageError, "no device 'gpu'"),

@@ -1,0 +1,184 @@
+"""Predictors of protocol ``stream`` in each engine: what they answer, and what they should not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprobuild import load
+from reprobuild.errors import ItemFailedError, PredictionFailedError, ReprobuildError
+from reprobuild.events import Event, OutputLine
+from reprobuild.predict.model import Model
+from tests.daemons import Docker
+from tests.engines import Engines
+from tests.projects import Project, require_sandbox
+from tests.streamed import make_streamed
+
+ENGINES = ("sandbox", "docker", "podman")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    require_sandbox(tmp_path_factory.mktemp("trial") / "store")
+    return make_streamed(tmp_path_factory.mktemp("streamed"))
+
+
+@dataclass
+class Bench:
+    """A project, the engine that runs its commands, and what was told of models that were loaded."""
+
+    project: Project
+    daemon: Docker | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def load(self, name: str = "copier", **more: Any) -> Model:
+        engine = "sandbox" if self.daemon is None else "docker"
+        given = {"cache": "off", "tell": self.events.append, "recipes": self.project.folder / "recipes"}
+        return load(name, engine=engine, store=self.project.store, **{**given, **more})
+
+    @property
+    def starts(self) -> int:
+        return [event.text for event in self.events if isinstance(event, OutputLine)].count("started")
+
+    def leftovers(self) -> list[str]:
+        scratch = [path.name for path in (self.project.store / "tmp").iterdir() if path.is_dir()]
+        kept = [name for name in scratch if name.startswith(("command", "predict"))]
+        return kept + ([] if self.daemon is None else self.daemon("ps", "--all", "--quiet").split())
+
+
+@pytest.fixture(params=ENGINES)
+def bench(request: pytest.FixtureRequest, made: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    shutil.rmtree(made.store / "predictions", ignore_errors=True)
+    if request.param == "sandbox":
+        bench = Bench(made)
+    else:
+        daemon: Docker = request.getfixturevalue(request.param)
+        engines = Engines(daemon, request.getfixturevalue("gateway_packages"))
+        bench = Bench(engines.there(made), daemon)
+        for name, value in engines.environment.items():
+            monkeypatch.setenv(name, value)
+    yield bench
+    assert bench.leftovers() == []
+
+
+def test_from_the_command_line_and_then_from_the_cache(bench: Bench) -> None:
+    assert "1 example, 0 failed" in bench.project.call("test", "copier").err
+    given = "".join(f'{{"text":"text {index}"}}\n' for index in range(300))
+    argv = ("predict", "copier", "--input", "-", "--output", "-")
+    first = bench.project.call(*argv, stdin=given)
+    assert first.out == given
+    assert "0 from the cache, 300 computed" in first.err
+    again = bench.project.call(*argv, stdin=given + '{"text":"one more"}\n')
+    assert again.out == given + '{"text":"one more"}\n'
+    assert "300 from the cache, 1 computed" in again.err
+
+
+def test_one_process_for_many_calls(bench: Bench) -> None:
+    with bench.load() as model:
+        assert [model.predict(text=text) for text in ("a", "b\n", "garbage", "")] == [
+            "a",
+            "b\n",
+            "garbage",
+            "",
+        ]
+        many = [{"text": f"text {index} {'x' * index}"} for index in range(1000)]
+        assert model.predict_batch(many) == [record["text"] for record in many]
+        assert model.predict(text="x" * 3_000_000) == "x" * 3_000_000
+        assert bench.starts == 1
+        model.close()
+        assert bench.leftovers() == []
+        assert model.predict(text="again") == "again"
+        assert bench.starts == 2
+
+
+ONE_IS_TO_BLAME = {"die": "exit code 9", "abort": "exit code 139", "leave": "exit code 9"}
+
+
+@pytest.mark.parametrize("text", ONE_IS_TO_BLAME)
+def test_who_dies_names_the_record(bench: Bench, text: str) -> None:
+    with bench.load() as model:
+        model.predict(text="first")
+        with pytest.raises(ItemFailedError, match=f"item 2, .*{text}.*{ONE_IS_TO_BLAME[text]}") as caught:
+            model.predict_batch([{"text": "a"}, {"text": "b"}, {"text": text}, {"text": "c"}])
+        assert caught.value.index == 2
+        assert model.predict(text="again") == "again"
+
+
+NOBODY_KNOWS = {"twice": "answered twice", "unknown": "record 1234567 was answered, and never given to it"}
+
+
+@pytest.mark.parametrize("text", NOBODY_KNOWS)
+def test_who_answers_wrongly_is_ended(bench: Bench, text: str) -> None:
+    with bench.load() as model:
+        model.predict(text="first")
+        with pytest.raises(PredictionFailedError, match=NOBODY_KNOWS[text]):
+            model.predict_batch([{"text": text}, {"text": "a"}])
+        assert model.predict(text="again") == "again"
+
+
+@pytest.mark.parametrize("text", ["hang", "mute", "deaf"])
+def test_who_does_not_answer_is_ended(bench: Bench, text: str) -> None:
+    with bench.load(timeout=2) as model:
+        model.predict(text="first")
+        with pytest.raises(ItemFailedError, match=rf"item 0, .*{text}.*no answer within 2 s"):
+            model.predict_batch([{"text": text + "x" * 1_000_000}])
+        assert model.predict(text="again") == "again"
+
+
+def test_who_takes_too_much_memory_is_ended(bench: Bench) -> None:
+    with bench.load(memory=100 << 20) as model:
+        model.predict(text="first")
+        with pytest.raises(ItemFailedError, match=r"item 1, .*greedy"):
+            model.predict_batch([{"text": "a"}, {"text": "greedy"}])
+        assert model.predict(text="again") == "again"
+
+
+def test_a_batch_is_answered_as_a_whole(bench: Bench) -> None:
+    with bench.load("copier/batch") as model:
+        for count in (3, 200):
+            texts = [f"text {index}" for index in range(count)]
+            assert model.predict_batch([{"text": text} for text in texts]) == texts
+
+
+def test_files_come_also_while_it_lives(bench: Bench, tmp_path: Path) -> None:
+    with bench.load("copier/file") as model:
+        for text in ("one", "two", "one"):
+            (tmp_path / text).write_text(text)
+            assert model.predict(path=str(tmp_path / text)) == text
+        assert bench.starts == 1
+
+
+def test_what_is_missing_in_the_image_is_named(bench: Bench) -> None:
+    with bench.load("copier/missing") as model, pytest.raises(ReprobuildError, match="nothing: not found"):
+        model.predict(text="a")
+
+
+def test_what_it_asks_the_network_for_is_refused_and_told(bench: Bench) -> None:
+    argv = ("predict", "copier/online", "--input", "-", "--output", "-")
+    ended = bench.project.call(*argv, stdin='{"text":"a"}\n')
+    assert ended.out == '{"text":"a"}\n'
+    assert "GET http://example.org/" in ended.err
+    strict = bench.project.call(*argv, "--strict-network", stdin='{"text":"b"}\n', check=False)
+    assert (strict.code, strict.out) == (3, "")
+
+
+def test_a_model_that_nobody_closes_ends_with_its_process(bench: Bench) -> None:
+    program = "from reprobuild import load; print(load('copier', cache='off').predict(text='a'))"
+    project = bench.project
+    environment = {**project.full_environment(), "REPROBUILD_STORE": str(project.store)}
+    done = subprocess.run(
+        [project.python, "-c", program],
+        cwd=project.folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "a\n"), done.stderr
