@@ -7,31 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.prediction_peers import PEERS, Pairs, batches, file_to_file, measure, timed
 from benchmarks.table import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = int(os.environ.get("REPROBUILD_BENCH_ITEMS", "100000"))
 """Items; ten times as many go from file to file too."""
-BATCH = 8192
-SLOW_COUNT = 5000
-"""Items for peers that take one call, or one file, for each."""
-
-Pairs = Sequence[tuple[bytes, bytes]]
 
 
 def rows() -> list[Row]:
@@ -40,39 +34,42 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="reprobuild-bench-") as name:
         folder = Path(name)
         ours = bulk(folder / "ours", pairs)
-        peers = {peer: measure(folder / peer.replace(" ", "-"), pairs) for peer, measure in PEERS.items()}
-        written = {peer: found[0] if found else None for peer, found in peers.items()}
-        read = {peer: found[1] if found else None for peer, found in peers.items()}
-        alone = {f"{peer}, look-up alone": read[peer] for peer in ("diskcache", "joblib.Memory")}
+        peers = {peer: measure(kind, folder / "bulk" / peer, pairs) for peer, kind in PEERS.items()}
+        kept, found = apart(peers)
         made = [
-            Row(f"predictions: keep {COUNT:,}", ours[0], written, "items/s", "more"),
-            Row(f"predictions: look up {COUNT:,}", ours[1], read, "items/s", "more"),
+            Row(f"predictions: keep {COUNT:,}", ours[0], kept, "items/s", "more"),
+            Row(f"predictions: look up {COUNT:,}", ours[1], found, "items/s", "more"),
         ]
         for count in (COUNT, 10 * COUNT):
-            rate, memory = cached_call(folder / str(count), count)
+            new, cached, memory = calls(folder / str(count), count)
+            source = folder / str(count) / "in.jsonl"
+            travelled = {
+                peer: file_to_file(kind, folder / "files" / str(count) / peer, source)
+                for peer, kind in PEERS.items()
+                if peer != "JSON Lines and a dict"  # reads all of its file for each batch of new ones
+            }
+            written, read = apart(travelled)
             made += [
-                Row(f"predict {count:,} cached items, file to file", rate, alone, "items/s", "more"),
+                Row(f"predict {count:,} new items (by cp), file to file", new, written, "items/s", "more"),
+                Row(f"predict {count:,} cached items, file to file", cached, read, "items/s", "more"),
                 Row(f"predict {count:,} cached items, memory", memory, {}, "MB", "less"),
             ]
-    return made
+            shutil.rmtree(folder / str(count))
+        return made
+
+
+def apart(
+    found: Mapping[str, tuple[float, float] | None],
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Give what peers wrote, and what they read."""
+    first = {peer: None if rates is None else rates[0] for peer, rates in found.items()}
+    return first, {peer: None if rates is None else rates[1] for peer, rates in found.items()}
 
 
 def make_pairs(count: int) -> Pairs:
     """Give keys (32 bytes) with small outputs."""
     texts = [b'{"output":"this is text number %d of the set"}\n' % n for n in range(count)]
     return [(hashlib.sha256(text).digest(), text) for text in texts]
-
-
-def timed(count: int, work: Callable[[], Any]) -> float:
-    """Give items a second."""
-    started = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - started)
-
-
-def batches(pairs: Pairs) -> Iterator[Pairs]:
-    """Cut pairs into what one call takes."""
-    return (pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH))
 
 
 def bulk(folder: Path, pairs: Pairs) -> tuple[float, float]:
@@ -85,128 +82,14 @@ def bulk(folder: Path, pairs: Pairs) -> tuple[float, float]:
 
         def write() -> None:
             for part in batches(pairs):
-                cache.put_many(part, origin, tag="bench/default")
+                records = [value for _, value in part]
+                cache.put_many(part, origin, tag="bench/default", making=b"{}", records=records)
 
         def read() -> None:
             for part in batches(pairs):
                 assert len(cache.get_many([key for key, _ in part]).outputs) == len(part)
 
         return timed(len(pairs), write), timed(len(pairs), read)
-
-
-def plain_diskcache(folder: Path, pairs: Pairs) -> tuple[float, float] | None:
-    """diskcache as it comes: one call for each item."""
-    if not installed("diskcache"):
-        return None
-    import diskcache  # type: ignore[import-untyped]
-
-    pairs = pairs[:SLOW_COUNT]
-    with diskcache.Cache(str(folder)) as cache:
-
-        def write() -> None:
-            for key, value in pairs:
-                cache[key] = value
-
-        def read() -> None:
-            for key, value in pairs:
-                assert cache[key] == value
-
-        return timed(len(pairs), write), timed(len(pairs), read)
-
-
-def joblib_memory(folder: Path, pairs: Pairs) -> tuple[float, float] | None:
-    """joblib.Memory: one file for each item."""
-    if not installed("joblib"):
-        return None
-    import joblib  # type: ignore[import-not-found]
-
-    pairs = pairs[:SLOW_COUNT]
-    values = dict(pairs)
-    remembered = joblib.Memory(str(folder), verbose=0).cache(values.__getitem__)
-
-    def call() -> None:
-        for key, value in pairs:
-            assert remembered(key) == value
-
-    return timed(len(pairs), call), timed(len(pairs), call)
-
-
-def sqlite_batches(folder: Path, pairs: Pairs) -> tuple[float, float]:
-    """A bare table of SQLite without rowid, in batches, with no digest and no provenance."""
-    folder.mkdir()
-    with contextlib.closing(sqlite3.connect(folder / "plain.db", isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
-
-        def write() -> None:
-            for part in batches(pairs):
-                connection.execute("BEGIN")
-                connection.executemany("INSERT INTO kept VALUES (?, ?)", sorted(part))
-                connection.execute("COMMIT")
-
-        def read() -> None:
-            for part in batches(pairs):
-                marks = ",".join("?" * len(part))
-                statement = f"SELECT key, value FROM kept WHERE key IN ({marks})"
-                found = dict(connection.execute(statement, [key for key, _ in part]))
-                assert len(found) == len(part)
-
-        return timed(len(pairs), write), timed(len(pairs), read)
-
-
-def lmdb(folder: Path, pairs: Pairs) -> tuple[float, float] | None:
-    """LMDB, in batches."""
-    if not installed("lmdb"):
-        return None
-    import lmdb as library  # type: ignore[import-not-found]
-
-    with library.open(str(folder), map_size=1 << 32) as environment:
-
-        def write() -> None:
-            for part in batches(pairs):
-                with environment.begin(write=True) as transaction:
-                    for key, value in part:
-                        transaction.put(key, value)
-
-        def read() -> None:
-            with environment.begin() as transaction:
-                for key, value in pairs:
-                    assert transaction.get(key) == value
-
-        return timed(len(pairs), write), timed(len(pairs), read)
-
-
-def jsonl_and_dict(folder: Path, pairs: Pairs) -> tuple[float, float]:
-    """A JSON Lines file that is read into a dict: the whole of it for any look-up."""
-    folder.mkdir()
-    path = folder / "kept.jsonl"
-
-    def write() -> None:
-        with open(path, "w", encoding="utf-8") as file:
-            for key, value in pairs:
-                file.write(json.dumps([key.hex(), value.decode()]) + "\n")
-
-    def read() -> None:
-        with open(path, encoding="utf-8") as file:
-            kept = dict(map(json.loads, file))
-        assert all(kept[key.hex()] for key, _ in pairs)
-
-    return timed(len(pairs), write), timed(len(pairs), read)
-
-
-PEERS: dict[str, Callable[[Path, Pairs], tuple[float, float] | None]] = {
-    "diskcache": plain_diskcache,
-    "joblib.Memory": joblib_memory,
-    "SQLite": sqlite_batches,
-    "LMDB": lmdb,
-    "JSON Lines and a dict": jsonl_and_dict,
-}
-
-
-def installed(module: str) -> bool:
-    """Whether a peer can be imported here."""
-    return importlib.util.find_spec(module) is not None
 
 
 CALL = """
@@ -221,18 +104,26 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 
 
-def cached_call(folder: Path, count: int) -> tuple[float, float]:
-    """Predict from file to file in a process of its own: items a second with its start, megabytes at most."""
+def calls(folder: Path, count: int) -> tuple[float, float, float]:
+    """Predict twice from file to file, each time in a process of its own, its start among the time.
+
+    Gives items a second for new ones and for cached ones, and the megabytes that the latter took at most.
+    """
     (folder / "store").mkdir(parents=True)
     with open(folder / "in.jsonl", "w", encoding="utf-8") as file:
         for number in range(count):
             file.write(json.dumps({"text": f"this is text number {number} of the set"}) + "\n")
     argv = [sys.executable, "-c", CALL, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*argv, "first"], check=True, env=environment, stdout=subprocess.DEVNULL)
-    started = time.perf_counter()
-    done = subprocess.run(argv, check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    return count / (time.perf_counter() - started), float(done.stdout)
+
+    def run(*more: str) -> tuple[float, float]:
+        started = time.perf_counter()
+        done = subprocess.run([*argv, *more], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+        return count / (time.perf_counter() - started), float(done.stdout)
+
+    new, _ = run("first")
+    cached, memory = run()
+    return new, cached, memory
 
 
 def copying_target(folder: Path) -> Any:

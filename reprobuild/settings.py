@@ -30,6 +30,7 @@ class Settings:
 
     __slots__ = (
         "allow_private",
+        "cache_limit",
         "connect_to",
         "debian_mirrors",
         "engine",
@@ -56,6 +57,8 @@ class Settings:
     connect_to: tuple[str, ...]
     """Where to connect instead, for stand-ins and inner networks: ``host:port:address:port``, as curl's
     ``--connect-to`` has it; the name stays what certificates and credentials are for."""
+    cache_limit: str
+    """How much predictions may take (``20GB``), as ``gc`` enforces it; empty: no limit."""
     strict_network: bool
     """Whether a refused attempt is a failure although the command coped."""
     store: str
@@ -96,6 +99,11 @@ class Settings:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("settings do not change")
 
+    @property
+    def cache_bytes(self) -> int | None:
+        """The bytes that predictions may take; None where there is no limit."""
+        return byte_size(self.cache_limit) if self.cache_limit else None
+
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: str) -> Settings:
     """Read the settings that hold in a directory.
@@ -112,6 +120,17 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: st
     said = {name: value for name, value in flags.items() if value is not None}
     _merge(values, said, directory, "the command line")
     return Settings(values)
+
+
+def byte_size(text: str) -> int:
+    """Read a number of bytes: ``4G``, ``500 MB`` (powers of 1000), ``4GiB`` (of 1024). Raises ValueError."""
+    import re
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?", text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{text!r} is no size in bytes")
+    power = "kmgt".index(match[2].lower()) + 1 if match[2] else 0
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def find_project(directory: str) -> str:
@@ -143,6 +162,7 @@ def _defaults(project: str, environment: Mapping[str, str]) -> dict[str, Any]:
         "hub_mirrors": (),
         "allow_private": (),
         "connect_to": (),
+        "cache_limit": "",
         "strict_network": False,
         "substituters": (),
         **{f"publish_{name}": "" for name in PUBLISHED},
@@ -183,7 +203,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    texts = ("store", "recipes", "engine", "python_index", "scratch")
+    texts = ("store", "recipes", "engine", "python_index", "scratch", "cache_limit")
     for name in (*texts, *(f"publish_{name}" for name in PUBLISHED)):
         if value := environment.get("REPROBUILD_" + name.upper()):
             found[name] = value.split(os.pathsep) if name == "recipes" else value
@@ -219,6 +239,12 @@ def _merge(values: dict[str, Any], found: Mapping[str, Any], base: str, origin: 
             raise UsageError(f"{origin}: the setting {name} cannot be {value!r}")
         if name == "engine" and value not in ENGINES:
             raise UsageError(f"{origin}: there is no engine {value!r}", f"one of {', '.join(ENGINES)}")
+        if name == "cache_limit" and value:
+            try:
+                byte_size(value)
+            except ValueError as error:
+                hint = "for example 20GB or 500MiB"
+                raise UsageError(f"{origin}: the setting cache_limit: {error}", hint) from None
         if name in COUNTS and value < 1:
             raise UsageError(f"{origin}: the setting {name} is at least 1, not {value}")
         if "\0" in "".join(map(str, value if isinstance(value, tuple) else [value])) or (

@@ -35,11 +35,51 @@ if TYPE_CHECKING:
     help="Compare published images, too, with those that are here: image and inputs.",
 )
 @click.option("--repair", is_flag=True, help="Take what is damaged out of the way, so that it comes back.")
+@click.option(
+    "--predictions",
+    "sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Instead: compute N kept predictions again, and compare.",
+)
+@click.option(
+    "--purity",
+    is_flag=True,
+    help="Instead: see that outputs of item-scoped predictors depend on their own record alone.",
+)
+@click.option("--input", "source", metavar="FILE", help="With --purity: records, in the place of examples.")
+@click.option("--device", default="cpu", show_default=True, metavar="D", help="With --purity.")
 @click.pass_obj
-def command(session: Session, names: tuple[str, ...], everything: bool, online: bool, repair: bool) -> int:
+def command(
+    session: Session,
+    names: tuple[str, ...],
+    everything: bool,
+    online: bool,
+    repair: bool,
+    sample: int | None,
+    purity: bool,
+    source: str | None,
+    device: str,
+) -> int:
     """Check the whole store (blobs, listings, checkouts, realisations, images, cached predictions), and
     the locks of the recipes named, or of those that were realized here. Exit code 4 if anything is found.
+
+    With --predictions or --purity, recipes and predictors named (or all that are here) are put to the test
+    instead: a sample of what is kept is computed again; records are given in other orders and batches.
     """
+    if sample is not None or purity:
+        from reprobuild.cli.audit_predictions import audit_purity, audit_sample
+
+        if everything or online or repair or (purity and sample is not None):
+            raise UsageError(
+                "--predictions and --purity each stand alone", "give one, with names of recipes or predictors"
+            )
+        if purity:
+            return audit_purity(session, names, source, device)
+        assert sample is not None
+        return audit_sample(session, names, sample)
+    if source is not None:
+        raise UsageError("--input is for --purity", f"reprobuild audit --purity NAME --input {source}")
     if everything and names:
         raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
     if online and session.settings.offline:
@@ -139,7 +179,7 @@ def _predictions(project: Project, *, repair: bool) -> tuple[list[dict[str, Any]
             str(cache.folder),
             one.problem,
             one.hint,
-            mended=repair and one.rowid is not None,
+            mended=repair and one.can_be_forgotten,
         )
         for one in audited.findings
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from reprobuild.events import Event
     from reprobuild.store.daemons import KeptTree
     from reprobuild.store.gc import GcPlan
-    from reprobuild.store.store import Store
-
-if TYPE_CHECKING:
     from reprobuild.store.store import Store
 
 KINDS = (
@@ -44,11 +41,16 @@ KINDS = (
 def command(
     session: Session, dry_run: bool, grace: float | None, forget: tuple[str, ...], checkouts: bool
 ) -> int:
-    """Remove what no realized recipe needs, nothing uses, and nothing has touched for a day."""
+    """Remove what no realized recipe needs, nothing uses, and nothing has touched for a day.
+
+    Predictions go only past the setting cache_limit: first those of the image and parameters that were not
+    predicted with for longest, of these the oldest, however new they are.
+    """
     from reprobuild.build.memo import clear
     from reprobuild.store.gc import GRACE, carry_out, plan
 
-    store = session.project().store
+    project = session.project()
+    store = project.store
     if not dry_run:
         _forget(store, forget)
     seconds = GRACE if grace is None else grace * 3600
@@ -60,14 +62,14 @@ def command(
         clear(str(store.root))
         swept = _sweep_predictions(store.root, seconds)
         trees = _collect_trees(store, planned)
+    cache = _limit_predictions(store.root, project.settings.cache_bytes, dry_run=dry_run)
     if session.json:
         victims = [
             {"kind": victim.kind, "name": victim.name, "size": victim.size} for victim in planned.victims
         ]
         victims += [{"kind": "tree", "name": _name(one), "size": size} for one, size in trees]
-        print_json(
-            document(dry_run=dry_run, size=planned.size, kept=planned.kept, victims=victims, swept=swept)
-        )
+        fields = {"size": planned.size, "kept": planned.kept, "victims": victims, "swept": swept}
+        print_json(document(dry_run=dry_run, **fields, predictions=cache.as_json() if cache else None))
         return 0
     counts = [(len(planned.of_kind(kind)), kind, plural) for kind, plural in KINDS]
     what = ", ".join(count_text(count, kind, plural) for count, kind, plural in counts if count)
@@ -85,8 +87,49 @@ def command(
         lines.append(f"{count_text(len(trees), 'tree')} gone from container daemons: {size_text(size)}")
     if swept:
         lines.append(f"files that no prediction names gone: {size_text(swept)}")
+    if cache is not None:
+        lines.append(cache.line(verb))
     print_text("\n".join(lines))
     return 0
+
+
+class CacheLimit(NamedTuple):
+    """What the limit of predictions meant."""
+
+    limit: int | None
+    """Bytes; None: there is none."""
+    size: int
+    """Bytes that are kept now."""
+    predictions: int
+    """How many went, or would."""
+    freed: int
+    """Bytes of these, about."""
+
+    def as_json(self) -> dict[str, int | None]:
+        """Give it as a part of the document."""
+        return {"limit": self.limit, "size": self.size, "gone": self.predictions, "freed": self.freed}
+
+    def line(self, verb: str) -> str:
+        """Give it as a line for people."""
+        kept = f"predictions: {size_text(self.size)} kept, "
+        if self.limit is None:
+            return kept + "no limit (setting cache_limit)"
+        went = f"; {count_text(self.predictions, 'prediction')} {verb}: {size_text(self.freed)}"
+        return kept + f"limit {size_text(self.limit)}" + went * bool(self.predictions)
+
+
+def _limit_predictions(store: Path, limit: int | None, *, dry_run: bool) -> CacheLimit | None:
+    """Hold predictions to their limit; None where there are none at all."""
+    from reprobuild.predict.cache import PredictionCache, cache_folder
+
+    if not (cache_folder(store) / "cache.db").exists():
+        return None
+    from reprobuild.predict.upkeep import enforce
+
+    with PredictionCache.open(store) as cache:
+        gone = None if limit is None else enforce(cache, limit, dry_run=dry_run)
+        size = cache.stats().size
+    return CacheLimit(limit, size, gone.predictions if gone else 0, gone.size if gone else 0)
 
 
 def _name(tree: KeptTree) -> str:

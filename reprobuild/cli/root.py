@@ -36,11 +36,12 @@ VERBS = {
     "load": "put an image into the container daemon: Docker's or Podman's",
     "publish": "push images to a registry, under tags that never move",
     "gc": "give space back",
+    "cache": "look after predictions: stats, verify, explain, clear, export, import",
     "doctor": "what this machine offers, what is missing, the command that mends it",
 }
 """Verb → its line of help; ``reprobuild.cli.<verb>`` (``<verb>_`` for Python's own words) has ``command``."""
 
-LATER = ("init", "diff", "cache")
+LATER = ("init", "diff")
 """Verbs of the design that this release does not have."""
 
 MODULES = {"import": "import_", "list": "list_"}

@@ -6,12 +6,16 @@ is for recomputing to say.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reprobuild.errors import ReprobuildError
 from reprobuild.predict import bulk
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.sealed import unseal
+
+FORGET_MAKING = "reprobuild cache verify --repair forgets it; the predictions stay"
+FORGET_INPUT = "reprobuild cache verify --repair forgets it; only audits by recomputing need it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,15 @@ class Finding:
     hint: str
     rowid: int | None = None
     """Of the prediction, where it is one."""
+    input: bytes | None = None
+    """The key of the input, where it is one."""
+    making: int | None = None
+    """The number of the making, where it is one."""
+
+    @property
+    def can_be_forgotten(self) -> bool:
+        """Whether the cache is sound without it."""
+        return (self.rowid, self.input, self.making) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +61,39 @@ def audit_predictions(cache: PredictionCache, *, repair: bool = False) -> Audit:
             checked += 1
             if finding := _check(cache, row):
                 findings.append(finding)
+        findings += _check_makings(cache)
         if repair:
-            cache.discard([finding.rowid for finding in findings if finding.rowid is not None])
+            cache.discard(
+                [one.rowid for one in findings if one.rowid is not None],
+                inputs=[one.input for one in findings if one.input is not None],
+                numbers=[one.making for one in findings if one.making is not None],
+            )
     except ReprobuildError as error:
         findings.append(Finding(str(cache.folder), error.message, error.hint))
     return Audit(checked, tuple(findings))
 
 
+def _check_makings(cache: PredictionCache) -> Iterator[Finding]:
+    """Check what predictions were made with, and the sample of their inputs."""
+    made = {one.number: one for one in cache.makings()}
+    for making in made.values():
+        if not making.is_whole:
+            where = f"what predictions of {making.tag} were made with"
+            problem = "it does not fit its own digest: changed after it was kept"
+            yield Finding(where, problem, FORGET_MAKING, making=making.number)
+    for one in cache.inputs():
+        making_of = made.get(one.making)
+        if making_of is None or not making_of.is_whole:
+            continue
+        if type(one.key) is not bytes or making_of.key_of(one.record) != one.key:
+            where = f"an input of {making_of.tag}"
+            yield Finding(
+                where, "it does not fit its key: changed after it was kept", FORGET_INPUT, input=one.key
+            )
+
+
 def _check(cache: PredictionCache, row: bulk.Row) -> Finding | None:
-    hint = "reprobuild audit --repair forgets it; it is computed again when it is asked for"
+    hint = "reprobuild cache verify --repair forgets it; it is computed again when it is asked for"
     if type(row.key) is not bytes or len(row.key) != 32:
         return Finding(f"row {row.rowid}", f"its key {row.key!r} is no prediction's", hint, row.rowid)
     where = f"prediction {row.key.hex()[:16]} of {row.tag}"

@@ -100,6 +100,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def without_waiting(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let statements in a block fail at once where somebody else is writing."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
 def write_files(folder: Path, items: Iterable[tuple[bytes, bytes]]) -> list[Written]:
     """Write and sync what becomes files; give all values by their keys, in the order of keys."""
     return [
@@ -150,12 +160,23 @@ def delete_rows(connection: sqlite3.Connection, rowids: Iterable[int]) -> None:
 
 def read_file(folder: Path, filename: object) -> bytes | None:
     """Read the file of a value; None where there is none, or where its name leads elsewhere."""
-    if not isinstance(filename, str) or ".." in filename.split("/") or filename.startswith("/"):
+    if not _is_inside(filename):
         return None
     try:
-        return (folder / filename).read_bytes()
+        return (folder / str(filename)).read_bytes()
     except OSError:
         return None
+
+
+def remove_file(folder: Path, filename: object) -> None:
+    """Remove the file of a value, if there is one, and its name does not lead elsewhere."""
+    if _is_inside(filename):
+        with contextlib.suppress(OSError):
+            (folder / str(filename)).unlink()
+
+
+def _is_inside(filename: object) -> bool:
+    return isinstance(filename, str) and ".." not in filename.split("/") and not filename.startswith("/")
 
 
 def stray_files(connection: sqlite3.Connection, folder: Path, *, age: float) -> list[Path]:

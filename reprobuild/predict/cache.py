@@ -90,7 +90,7 @@ class PredictionCache:
 
         ``strict``: without those of commands that coped with a refusal.
         """
-        with self._connected() as connection:
+        with self.connected() as connection:
             kept = bulk.read_many(connection, keys)
         outputs: dict[bytes, bytes] = {}
         broken, coped = [], []
@@ -114,7 +114,7 @@ class PredictionCache:
 
     def get(self, key: bytes) -> Prediction | None:
         """Give one prediction with its provenance; None where there is none that fits its digest."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             value = bulk.read_many(connection, [key]).get(key)
         return unseal(key, bulk.read_file(self.folder, value) if isinstance(value, str) else value)
 
@@ -139,7 +139,7 @@ class PredictionCache:
         if wrong := next((key for key, output in pairs if output[-1:] != b"\n"), None):
             raise ValueError(f"the output for {wrong.hex()[:16]} is empty or cut off: it is not kept")
         sealed = [(key, seal(key, provenance, output)) for key, output in pairs]
-        with self._connected() as connection:
+        with self.connected() as connection:
             written = bulk.write_files(self.folder, sealed)
             with bulk.transaction(connection):
                 number = makings.number_of(connection, making, tag) if making else 0
@@ -169,30 +169,35 @@ class PredictionCache:
     def makings(self) -> list[Making]:
         """Give what the predictions were made with, in the order in which that came."""
         self.flush()
-        with self._connected() as connection:
+        with self.connected() as connection:
             return makings.makings(connection)
 
     def pace(self, making: bytes) -> float | None:
         """Give the seconds that a record took when it was computed; None where nothing was yet."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             found = makings.making_of(connection, making)
         return found.pace if found is not None and found.items else None
 
     def inputs(self, making: int | None = None) -> Iterator[Input]:
         """Give the sample of inputs that is kept, unchecked; or that of one making."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             yield from makings.inputs(connection, making)
+
+    def sample(self, numbers: Sequence[int], count: int) -> list[Input]:
+        """Give some of the inputs that are kept of makings and whose predictions are, by chance."""
+        with self.connected() as connection:
+            return makings.sample(connection, numbers, count)
 
     def rows(self, tag: str | None = None, making: int | None = None) -> Iterator[bulk.Row]:
         """Give every row as it is kept, unchecked; or those of one predictor, or making, in the order of
         their keys.
         """
-        with self._connected() as connection:
+        with self.connected() as connection:
             yield from bulk.read_all(connection, tag, making)
 
     def damage(self) -> list[str]:
         """Give what SQLite finds wrong with its file: nothing where it is sound."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             lines = [line for (line,) in connection.execute("PRAGMA quick_check(10)")]
         return [] if lines == ["ok"] else lines
 
@@ -200,7 +205,7 @@ class PredictionCache:
         self, rowids: Iterable[int] = (), *, inputs: Iterable[bytes] = (), numbers: Iterable[int] = ()
     ) -> None:
         """Forget rows, inputs by their keys, and makings by their numbers."""
-        with self._connected() as connection, bulk.transaction(connection):
+        with self.connected() as connection, bulk.transaction(connection):
             bulk.delete_rows(connection, rowids)
             makings.forget_inputs(connection, inputs)
             makings.forget_makings(connection, numbers)
@@ -211,7 +216,7 @@ class PredictionCache:
         Gives their bytes.
         """
         removed = 0
-        with self._connected() as connection:
+        with self.connected() as connection:
             for path in bulk.stray_files(connection, self.folder, age=age):
                 size = path.stat().st_size
                 path.unlink(missing_ok=True)
@@ -220,7 +225,7 @@ class PredictionCache:
 
     def stats(self) -> Stats:
         """Count what is kept."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             (count,) = connection.execute("SELECT count(*) FROM Cache").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
@@ -252,17 +257,17 @@ class PredictionCache:
         self._flushed = time.monotonic()
         if not self._hits or self._hits_pid != os.getpid():
             return
-        with contextlib.suppress(ReprobuildError, sqlite3.Error), self._connected() as connection:
-            connection.execute("PRAGMA busy_timeout = 0")
-            try:
-                with bulk.transaction(connection):
-                    makings.add_hits(connection, self._hits)
-                self._hits = {}
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(bulk.BUSY_SECONDS * 1000)}")
+        with contextlib.suppress(ReprobuildError, sqlite3.Error), self.connected() as connection:
+            with bulk.without_waiting(connection), bulk.transaction(connection):
+                makings.add_hits(connection, self._hits)
+            self._hits = {}
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def connected(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection, in autocommit mode, for as long as the block lasts.
+
+        Other threads wait; what SQLite raises inside becomes OutsideError or CheckFailedError.
+        """
         with self._lock:
             try:
                 if self._connection is None or self._pid != os.getpid():

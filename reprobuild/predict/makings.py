@@ -26,9 +26,10 @@ LARGEST_INPUT = 1 << 20
 LAST_TABLE = "Input"
 
 TABLES = (
-    "CREATE TABLE IF NOT EXISTS Making (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE,"
-    " tag TEXT NOT NULL, body BLOB NOT NULL, used REAL NOT NULL, items INTEGER NOT NULL DEFAULT 0,"
-    " seconds REAL NOT NULL DEFAULT 0, hits INTEGER NOT NULL DEFAULT 0, inputs INTEGER NOT NULL DEFAULT 0)",
+    "CREATE TABLE IF NOT EXISTS Making (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " digest BLOB NOT NULL UNIQUE, tag TEXT NOT NULL, body BLOB NOT NULL, used REAL NOT NULL,"
+    " items INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,"
+    " hits INTEGER NOT NULL DEFAULT 0, inputs INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE IF NOT EXISTS Input (key BLOB PRIMARY KEY, making INTEGER NOT NULL, record BLOB NOT NULL)"
     " WITHOUT ROWID",
 )
@@ -106,11 +107,14 @@ def number_of(connection: sqlite3.Connection, body: bytes, tag: str) -> int:
 def keep_inputs(
     connection: sqlite3.Connection, number: int, keys: Sequence[bytes], records: Sequence[bytes]
 ) -> None:
-    """Keep a sample of the inputs of predictions, inside a transaction: so that an audit can recompute."""
+    """Keep a sample of the inputs of predictions, inside a transaction: so that an audit can recompute.
+
+    ``records``: empty ones are not known.
+    """
     (kept,) = connection.execute("SELECT inputs FROM Making WHERE number = ?", (number,)).fetchone()
     rows: list[Input] = []
     for key, record in zip(keys, records, strict=True):
-        if (key[0] < SHARE or kept + len(rows) < ALWAYS) and len(record) <= LARGEST_INPUT:
+        if (key[0] < SHARE or kept + len(rows) < ALWAYS) and 0 < len(record) <= LARGEST_INPUT:
             rows.append(Input(key, number, record))
     if rows:
         connection.executemany("INSERT OR IGNORE INTO Input VALUES (?, ?, ?)", sorted(rows))
@@ -156,14 +160,27 @@ def inputs(connection: sqlite3.Connection, number: int | None = None) -> Iterato
         yield from map(Input._make, rows)
 
 
+def sample(connection: sqlite3.Connection, numbers: Sequence[int], count: int) -> list[Input]:
+    """Give some inputs of makings, by chance, of those whose predictions are kept."""
+    listed = ",".join(str(int(number)) for number in numbers)
+    found = connection.execute(
+        f"SELECT key, making, record FROM Input WHERE making IN ({listed})"
+        " AND EXISTS (SELECT 1 FROM Cache WHERE Cache.key = Input.key AND raw = 1) ORDER BY random() LIMIT ?",
+        (count,),
+    )
+    return [Input(*row) for row in found]
+
+
 def forget_inputs(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
     """Forget inputs, by their keys."""
     connection.executemany("DELETE FROM Input WHERE key = ?", [(key,) for key in keys])
 
 
 def forget_makings(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """Forget makings: their predictions stay."""
-    connection.executemany("DELETE FROM Making WHERE number = ?", [(number,) for number in numbers])
+    """Forget makings and their inputs: their predictions stay."""
+    chosen = [(number,) for number in numbers]
+    connection.executemany("DELETE FROM Input WHERE making = ?", chosen)
+    connection.executemany("DELETE FROM Making WHERE number = ?", chosen)
 
 
 def prune(connection: sqlite3.Connection) -> None:

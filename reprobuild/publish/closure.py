@@ -290,16 +290,18 @@ def _images(layout: Layout) -> Iterator[tuple[Announced, str]]:
 def _bring_predictions(project: Project, closure: Closure) -> tuple[Descriptor, ...]:
     """Bring the predictions of a closure into the store as they are, and look through them."""
     from reprobuild.build.compression import unpacked
+    from reprobuild.predict.key import run_id
     from reprobuild.publish.predictions import check_lines
 
     layout, store = closure.layout, project.store
     found = read_companions(layout, closure.image).contents(PREDICTIONS_TYPE)
     if found:
-        predictors = read_published(layout, closure.image).predictors
+        image = read_published(layout, closure.image)
+        run = run_id(image.config.diff_ids, image.config.env, image.config.workdir)
         layout.bring([Wanted("predictions", one.digest, one.size) for one in found], store, project.tell)
         for one in found:
             with store.blobs.open(one.digest) as file:
-                check_lines(unpacked(file, one.size), predictors, layout.name)
+                check_lines(unpacked(file, one.size), image.predictors, run, layout.name)
     return found
 
 

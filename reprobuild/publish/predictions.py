@@ -1,65 +1,73 @@
-"""Predictions of an image on their way out of a cache, and into another: lines of JSON, one a prediction.
+"""Predictions on their way out of a cache, and into another: those of an image, which a closure takes along,
+or a cache as one file.
 
-What comes in is somebody's word: it is checked for its form, kept as such, and never put in the place of what
-is there. The form is specified in ``docs/pulling.md``. Knows nothing of what carries it.
+The lines are those of ``predict.lines``. What comes in is somebody's word, and is kept as such.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reprobuild.canonical import NotCanonicalError, canonical
+from reprobuild.build.compression import unpacked
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.digest import Digest
-from reprobuild.errors import CheckFailedError
-from reprobuild.predict import bulk
-from reprobuild.predict.fields import Fields
+from reprobuild.errors import CheckFailedError, OutsideError
+from reprobuild.images.archive import ArchiveError
 from reprobuild.predict.key import run_id
-from reprobuild.predict.sealed import RUN, imported, unseal
-from reprobuild.predict.strict import parse_strictly
+from reprobuild.predict.lines import (
+    End,
+    Line,
+    Shape,
+    Stream,
+    end_line,
+    head_line,
+    keep,
+    line_of,
+    lines_of_making,
+    read_lines,
+)
+from reprobuild.predict.sealed import MAKING, RUN
+from reprobuild.predict.upkeep import summaries
+from reprobuild.publish.compress import compressed, workers
+from reprobuild.value import Value
 
 if TYPE_CHECKING:
     from reprobuild.build.image import Realised
-    from reprobuild.images.tar_layer import Stream
     from reprobuild.predict.cache import PredictionCache
-
-LONGEST_LINE = 256 * 1024 * 1024
-"""Bytes of one prediction; of batch scope, it holds every output of a call."""
-BATCH = 20_000
-"""Predictions kept at once."""
-PIECE = 1024 * 1024
 
 
 def lines_of(cache: PredictionCache, image: Realised) -> Iterator[bytes]:
     """Give the predictions of an image that a cache has, as lines in the order of predictors and keys.
 
-    Those that do not fit their digests are left out.
+    Those that do not fit their digests are left out, and so are inputs.
     """
     run = _run(image)
+    makings = sorted(cache.makings(), key=lambda one: one.digest)
     for name in sorted(image.predictors):
-        for row in cache.rows(f"{image.recipe}/{name}"):
-            value = row.value if row.filename is None else bulk.read_file(cache.folder, row.filename)
-            kept = unseal(row.key, value)
-            if kept is None:
-                continue
-            try:
-                said = parse_strictly(kept.provenance)
-            except ValueError:
-                continue
-            if isinstance(said, dict) and said.get(RUN) == run:
-                outputs = [parse_strictly(line) for line in kept.output.split(b"\n")[:-1]]
-                line = {"key": row.key.hex(), "outputs": outputs, "predictor": name, "provenance": said}
-                yield canonical(line) + b"\n"
+        tag = f"{image.recipe}/{name}"
+        for row in cache.rows(tag, making=0):
+            if line := line_of(cache, row, lambda facts: facts.get(RUN) == run.short and MAKING not in facts):
+                yield line
+        for making in makings:
+            if making.tag == tag and making.parts.get("run_id") == str(run):
+                found = lines_of_making(cache, making)
+                first = next(found, b"")
+                if first:
+                    yield head_line(making) + first
+                    yield from found
 
 
-def check_lines(stream: Stream, predictors: Mapping[str, Predictor], where: str) -> int:
-    """See that a stream has predictions of some predictors, as ``lines_of`` wrote them; give how many.
+def check_lines(stream: Stream, predictors: Mapping[str, Predictor], run: Digest, where: str) -> int:
+    """See that a stream has predictions of an image, as ``lines_of`` wrote them; give how many.
 
-    ``where``: what errors call it. Raises CheckFailedError, naming the line, for what is none.
+    ``run``: the image's run ID; ``where``: what errors call it. Raises CheckFailedError, naming the line,
+    for what is none.
     """
-    return sum(1 for _ in _predictions(stream, predictors, where))
+    return sum(1 for _ in read_lines(stream, _shapes(predictors), where, run=str(run)))
 
 
 def keep_lines(stream: Stream, cache: PredictionCache, image: Realised, source: Digest) -> int:
@@ -67,56 +75,103 @@ def keep_lines(stream: Stream, cache: PredictionCache, image: Realised, source: 
 
     ``source``: the manifest that they came with. Raises as ``check_lines``.
     """
-    before = cache.stats().predictions
-    predictions = _predictions(stream, image.predictors, image.tag)
-    while batch := list(itertools.islice(predictions, BATCH)):
-        alike: dict[tuple[str, bytes], list[tuple[bytes, bytes]]] = {}
-        for name, key, output, said in batch:
-            alike.setdefault((name, imported(said, str(source), _run(image))), []).append((key, output))
-        for (name, provenance), outputs in alike.items():
-            cache.put_many(outputs, provenance, tag=f"{image.recipe}/{name}")
-    return cache.stats().predictions - before
+    run = _run(image)
+    found = read_lines(stream, _shapes(image.predictors), image.tag, run=str(run))
+    return keep(found, cache, lambda line: f"{image.recipe}/{line.predictor}", run.short, str(source))
 
 
-def _predictions(
-    stream: Stream, predictors: Mapping[str, Predictor], where: str
-) -> Iterator[tuple[str, bytes, bytes, dict[str, Any]]]:
-    """Read predictions: predictor, key, output as it is kept, and what was said of it."""
-    fields = {name: Fields(one.outputs) for name, one in predictors.items()}
-    for number, line in enumerate(_lines(stream), start=1):
-        try:
-            yield _parse(line, predictors, fields)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckFailedError(f"{where}: line {number} of its predictions is none: {error}") from None
+class CacheFile(Value):
+    """A cache, or a part of one, as one file."""
+
+    predictions: int
+    left_out: int
+    """Predictions that it does not have: damaged, or from before it was kept what they were made with."""
+    size: int
+    """Bytes of the file."""
+    new: int = 0
+    """Predictions that an import added."""
 
 
-def _parse(
-    line: bytes, predictors: Mapping[str, Predictor], fields: Mapping[str, Fields]
-) -> tuple[str, bytes, bytes, dict[str, Any]]:
-    value = parse_strictly(line)
-    name, outputs, said = value["predictor"], value["outputs"], value["provenance"]
-    key = bytes.fromhex(value["key"])
-    if len(key) != 32 or not isinstance(outputs, list) or not isinstance(said, dict):
-        raise ValueError("it lacks a key, outputs or a provenance")
-    if predictors[name].scope == "item" and len(outputs) != 1:
-        raise ValueError(f"{len(outputs)} outputs where one belongs")
-    if canonical(value) != line:
-        raise NotCanonicalError("it is not written in the canonical form")
-    output = b"".join(one + b"\n" for one in fields[name].encode(outputs))
-    return name, key, output, said
+def export_cache(
+    cache: PredictionCache, path: Path, names: Sequence[str] = (), *, with_inputs: bool = False
+) -> CacheFile:
+    """Write predictions to one file, whole or not at all; ``names``: of recipes or predictors, else all.
+
+    ``with_inputs``: with the sample of inputs that is kept. Equal caches give equal files. Raises
+    OutsideError where it can't be written.
+    """
+    chosen = sorted(
+        (one for one in cache.makings() if one.is_whole and is_of(one.tag, names)),
+        key=lambda one: (one.tag, one.digest),
+    )
+    kept = sum(one.predictions for one in summaries(cache) if is_of(one.name, names))
+    written = 0
+
+    def content() -> Iterator[bytes]:
+        nonlocal written
+        hasher = hashlib.sha256()
+        for making in chosen:
+            head = head_line(making)
+            for line in lines_of_making(cache, making, with_inputs=with_inputs):
+                written += 1
+                hasher.update(head + line)
+                yield head + line
+                head = b""
+        yield end_line(written, hasher.hexdigest())
+
+    draft = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        with workers() as pool, draft.open("xb") as file:
+            for piece in compressed(content(), pool):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OutsideError(f"{path} can't be written: {error.strerror}") from None
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return CacheFile(written, kept - written, path.stat().st_size)
 
 
-def _lines(stream: Stream) -> Iterator[bytes]:
-    """Cut a stream into lines, without their ends."""
-    rest = b""
-    while chunk := stream.read(PIECE):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-        if len(rest) > LONGEST_LINE:
-            raise CheckFailedError(f"a line of the predictions has more than {LONGEST_LINE:,} bytes")
-    if rest:
-        raise CheckFailedError("the predictions are cut off")
+def import_cache(cache: PredictionCache, path: Path) -> CacheFile:
+    """Take the predictions of a file, as somebody else's: never in the place of what is there.
+
+    All of it is in order before anything counts. Raises CheckFailedError for what is not, OutsideError for
+    what can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            end = End()
+            count = sum(1 for _ in read_lines(unpacked(file, size), None, str(path), end=end))
+            file.seek(0)
+            found = read_lines(unpacked(file, size), None, str(path), end=End())
+            new = keep(found, cache, _tag_of, "", end.digest)
+    except OSError as error:
+        raise OutsideError(f"{path} can't be read: {error.strerror}") from None
+    except ArchiveError as error:
+        raise CheckFailedError(f"{path}: {error.message}", "export it again") from None
+    return CacheFile(count, 0, size, new)
 
 
-def _run(image: Realised) -> str:
-    return run_id([layer.diff_id for layer in image.layers], image.env, image.workdir).short
+def is_of(tag: str, names: Sequence[str]) -> bool:
+    """Tell whether a predictor is one of those named: ``RECIPE`` or ``RECIPE/PREDICTOR``; none means all."""
+    return not names or tag in names or tag.rpartition("/")[0] in names
+
+
+def _tag_of(line: Line) -> str:
+    assert line.head is not None
+    return line.head.tag
+
+
+def _shapes(predictors: Mapping[str, Predictor]) -> dict[str, Shape]:
+    return {
+        name: Shape(one.outputs, one.scope, getattr(one, "macro", "")) for name, one in predictors.items()
+    }
+
+
+def _run(image: Realised) -> Digest:
+    return run_id([layer.diff_id for layer in image.layers], image.env, image.workdir)

@@ -183,7 +183,7 @@ def test_refresh_says_which_outputs_changed(tmp_path: Path) -> None:
 def test_tampered_prediction_is_computed_again_and_told(bench: Bench) -> None:
     bench.texts("abc", "def")
     bench.predict()
-    with PredictionCache.open(bench.target.store) as cache, cache._connected() as connection:
+    with PredictionCache.open(bench.target.store) as cache, cache.connected() as connection:
         connection.execute(
             "UPDATE Cache SET value = CAST(replace(CAST(value AS TEXT), 'cba', 'abc') AS BLOB)"
             " WHERE instr(value, CAST('cba' AS BLOB))"
