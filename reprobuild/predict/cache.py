@@ -126,7 +126,7 @@ class PredictionCache:
         tag: str,
         replace: bool = False,
         making: bytes = b"",
-        records: Sequence[bytes] = (),
+        records: Iterable[bytes] = (),
     ) -> None:
         """Keep outputs under keys, all or none.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,8 +25,8 @@ KEEP_COUNT = 32768
 they come, so that few large transactions write far less than many small ones."""
 KEEP_SIZE = 32 << 20
 """Bytes of outputs kept at once."""
-LINES = 1024
-"""Records that are copied at once."""
+READ_SIZE = 1 << 20
+"""Bytes of records that are read at once."""
 HOPELESS = 8
 """Records that fail, before any was computed, until it is the predictor that fails."""
 
@@ -56,16 +56,25 @@ class Records:
         self._files = files
         self._spool = spool
 
-    def lines(self, indexes: Sequence[int]) -> list[bytes]:
-        """Give records, without their line ends."""
-        first, last = indexes[0], indexes[-1]
-        if last - first == len(indexes) - 1 and list(indexes) == list(range(first, last + 1)):
-            return self._between(first, last + 1).split(b"\n")[:-1]
-        return [self._between(index, index + 1)[:-1] for index in indexes]
+    def lines(self, indexes: Iterable[int]) -> Iterator[bytes]:
+        """Give records, without their line ends; those that lie together are read together."""
+        first = end = -1
+        for index in indexes:
+            if index == end and self._ends[index] - self._start(first) <= READ_SIZE:
+                end += 1
+                continue
+            if first >= 0:
+                yield from self._between(first, end)
+            first, end = index, index + 1
+        if first >= 0:
+            yield from self._between(first, end)
 
-    def _between(self, first: int, end: int) -> bytes:
-        start = self._ends[first - 1] if first else 0
-        return self._lines.read_at(start, self._ends[end - 1] - start)
+    def _start(self, index: int) -> int:
+        return self._ends[index - 1] if index else 0
+
+    def _between(self, first: int, end: int) -> list[bytes]:
+        start = self._start(first)
+        return self._lines.read_at(start, self._ends[end - 1] - start).split(b"\n")[:-1]
 
     def take(self, count: int) -> Chunk:
         """Give the next records."""
@@ -77,11 +86,9 @@ class Records:
         """Give some records."""
         spool = self._spool()
         files: dict[str, Path] = {}
-        for start in range(0, len(indexes), LINES):
-            lines = self.lines(indexes[start : start + LINES])
-            spool.write(b"\n".join(lines) + b"\n")
-            for line in lines if self._files else ():
-                assert self._files is not None
+        for line in self.lines(indexes):
+            spool.write(line + b"\n")
+            if self._files is not None:
                 files.update(self._files(line))
         labels = self._labels
         return Chunk(indexes, Batch(spool, len(indexes), lambda place: labels(indexes[place]), files))
@@ -245,7 +252,7 @@ class Computation:
         with self._lock:
             for place, reason in chunk.failed:
                 index = chunk.indexes[place]
-                self.failed.append(Failed(index, self._records.lines([index])[0], reason))
+                self.failed.append(Failed(index, next(self._records.lines([index])), reason))
 
     def _is_hopeless(self) -> bool:
         return not self._computed and len(self.failed) >= HOPELESS

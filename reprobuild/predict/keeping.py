@@ -6,7 +6,7 @@ Knows nothing of how it was computed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from reprobuild.errors import ReprobuildError
 from reprobuild.events import Note, Tell, Warned
@@ -55,7 +55,7 @@ class Keeper:
     def keep(
         self,
         outputs: Sequence[tuple[bytes, bytes]],
-        records: Callable[[], Sequence[bytes]],
+        records: Callable[[], Iterable[bytes]],
         labels: Callable[[int], str],
         *,
         items: int,

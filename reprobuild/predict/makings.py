@@ -105,7 +105,7 @@ def number_of(connection: sqlite3.Connection, body: bytes, tag: str) -> int:
 
 
 def keep_inputs(
-    connection: sqlite3.Connection, number: int, keys: Sequence[bytes], records: Sequence[bytes]
+    connection: sqlite3.Connection, number: int, keys: Sequence[bytes], records: Iterable[bytes]
 ) -> None:
     """Keep a sample of the inputs of predictions, inside a transaction: so that an audit can recompute.
 

@@ -35,3 +35,13 @@ def test_a_file_is_made_only_past_the_limit(tmp_path: Path) -> None:
         assert any(name.startswith(str(tmp_path)) for name in open_files())
     assert not any(name.startswith(str(tmp_path)) for name in open_files())
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20], ids=["disk", "memory"])
+def test_a_part_is_read_while_others_read_elsewhere(limit: int, tmp_path: Path) -> None:
+    with Spool(str(tmp_path), limit) as spool:
+        spool.write(b"abcdef")
+        spool.seek(1)
+        assert spool.read_at(3, 2) == b"de"
+        assert spool.read(2) == b"bc"
+        assert spool.read_at(4, 9) == b"ef"
