@@ -39,6 +39,7 @@ def lin2004():
                 inputs=inputs,
                 outputs=outputs,
                 scope="item",
+                macro="mean",
                 parameters={"stemmer": False},
                 tolerance=1e-9,
                 examples=TESTED,

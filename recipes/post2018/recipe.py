@@ -20,6 +20,12 @@ README = [
 # The same with a variable number of references: the first sentence has one alone.
 README_VARIABLE = [{**README[0], "references": README[0]["references"][1:]}, *README[1:]]
 
+SENTENCES = [
+    {"bleu": 100.0, "chrf": 100.0, "ter": 0.0},
+    {"bleu": 14.794015674776452, "chrf": 35.34635301425291, "ter": 75.0},
+    {"bleu": 29.071536848410968, "chrf": 51.87740799504779, "ter": 54.54545454545454},
+]
+
 
 @recipe(version="1.0")
 def post2018():
@@ -53,18 +59,20 @@ def post2018():
                 inputs=inputs,
                 outputs={"bleu": float, "chrf": float, "ter": float},
                 scope="item",
+                macro="mean",
                 parameters=parameters,
                 tolerance=1e-9,
-                examples=[
-                    (
-                        README,
-                        [
-                            {"bleu": 100.0, "chrf": 100.0, "ter": 0.0},
-                            {"bleu": 14.794015674776452, "chrf": 35.34635301425291, "ter": 75.0},
-                            {"bleu": 29.071536848410968, "chrf": 51.87740799504779, "ter": 54.54545454545454},
-                        ],
-                    )
-                ],
+                examples=[(README, SENTENCES)],
+            ),
+            "metric": predictor(
+                f"python3 run.py both {options}",
+                inputs=inputs,
+                outputs={"bleu": float, "chrf": float, "ter": float},
+                scope="batch",
+                macro="corpus",
+                parameters=parameters,
+                tolerance=1e-9,
+                examples=[(README, SENTENCES)],
             ),
         },
     )

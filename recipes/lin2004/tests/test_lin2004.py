@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprobuild import load
+from reprobuild import aggregate, load
 
 PAIRS = [
     {
@@ -41,6 +41,15 @@ STEMMED = [
     {"rouge1": (0.40741, 0.68750, 0.51163), "rouge2": (0.30769, 0.53333, 0.39024)},
     {"rouge1": (0.42857, 0.69231, 0.52941), "rouge2": (0.29268, 0.48000, 0.36364)},
 ]
+
+
+def test_shards_are_joined_into_the_means_of_all() -> None:
+    model = load("lin2004")
+    whole = model.evaluate(PAIRS)
+    assert aggregate([model.evaluate(PAIRS[:1]), model.evaluate(PAIRS[1:])]) == whole
+    for kind, values in PLAIN[0].items():
+        means = [(one + other) / 2 for one, other in zip(values, PLAIN[1][kind], strict=True)]
+        assert_scores(dict(whole.macro), {kind: tuple(means)})
 
 
 def assert_scores(output: dict[str, dict[str, float]], expected: dict[str, tuple[float, ...]]) -> None:

@@ -51,17 +51,25 @@ def score_sentences(arguments, candidates, references):
         yield {name: metric.sentence_score(candidate, own).score for name, metric in metrics.items()}
 
 
+def score_both(arguments, candidates, references):
+    """Give the scores of each sentence, and last those of all of them together."""
+    yield from score_sentences(arguments, candidates, references)
+    yield {"_macro": next(score_corpus(arguments, candidates, references), {})}
+
+
+SCORES = {"corpus": score_corpus, "sentence": score_sentences, "both": score_both}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mode", choices=("corpus", "sentence"))
+    parser.add_argument("mode", choices=SCORES)
     parser.add_argument("--input-file", required=True)
     parser.add_argument("--output-file", required=True)
     parser.add_argument("--tokenize", choices=("13a", "char", "intl", "none", "zh"), default="13a")
     parser.add_argument("--lowercase", choices=("false", "true"), default="false")
     arguments = parser.parse_args()
-    score = score_corpus if arguments.mode == "corpus" else score_sentences
     with open(arguments.output_file, "w", encoding="utf-8") as outputs:
-        for output in score(arguments, *read(arguments.input_file)):
+        for output in SCORES[arguments.mode](arguments, *read(arguments.input_file)):
             outputs.write(json.dumps(output) + "\n")
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from reprobuild import load
+from reprobuild import aggregate, load
+from reprobuild.errors import UsageError
 
 CANDIDATES = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
 REFERENCES = [
@@ -32,6 +33,20 @@ def test_a_variable_number_of_references_has_the_score_of_the_readme() -> None:
     outputs = load("post2018").predict_batch(records([REFERENCES[0][1:], *REFERENCES[1:]]))
     assert f"{outputs[0]['bleu']:.2f}" == "29.44"
     assert outputs[0]["signatures"]["bleu"].startswith("nrefs:var|")
+
+
+def test_as_a_metric_it_has_both() -> None:
+    macro, items = load("post2018/metric").evaluate(records(REFERENCES))
+    (corpus, *_) = load("post2018").predict_batch(records(REFERENCES))
+    assert macro == corpus
+    assert items == load("post2018/sentence").predict_batch(records(REFERENCES))
+
+
+def test_shards_of_a_corpus_are_refused() -> None:
+    model = load("post2018/metric")
+    shards = [model.evaluate([record]) for record in records(REFERENCES)]
+    with pytest.raises(UsageError, match="post2018/metric is a corpus metric"):
+        aggregate(shards)
 
 
 def test_sentences_are_scored_alone() -> None:
