@@ -19,8 +19,7 @@ from reprobuild.digest import Digest
 from reprobuild.images.tar import entry_header
 from reprobuild.tree import file
 from tests.projects import Project
-from tests.require import program
-from tests.servers import docker_registry, run
+from tests.servers import docker_registry, skopeo
 
 NAMESPACE = "models"
 
@@ -53,9 +52,7 @@ class Shelf:
 
     def manifest(self) -> dict[str, Any]:
         """Give what the registry has under the tag."""
-        found = run(
-            [str(program("skopeo")), "inspect", "--raw", "--tls-verify=false", f"docker://{self.tag}"]
-        )
+        found = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{self.tag}")
         value = json.loads(found)
         assert isinstance(value, dict)
         return value
@@ -98,15 +95,14 @@ def push(project: Project, tag: str, *options: str, how: Sequence[str] = ()) -> 
     """Push the project's image to a registry, by a tool that is none of ours; ``how``: its options."""
     archive = project.folder / "pushed.tar"
     project.call("export", "copier", *options, "--to", str(archive))
-    skopeo = [str(program("skopeo")), "copy", "--insecure-policy", "--dest-tls-verify=false", *how]
-    run([*skopeo, f"oci-archive:{archive}", f"docker://{tag}"])
+    skopeo("copy", "--dest-tls-verify=false", *how, f"oci-archive:{archive}", f"docker://{tag}")
     archive.unlink()
 
 
 def copy(tag: str, to: str) -> None:
     """Give an image of a registry another tag."""
-    skopeo = [str(program("skopeo")), "copy", "--insecure-policy", "--src-tls-verify=false"]
-    run([*skopeo, "--dest-tls-verify=false", f"docker://{tag}", f"docker://{to}"])
+    tls = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+    skopeo("copy", *tls, f"docker://{tag}", f"docker://{to}")
 
 
 def bomb(size: int) -> bytes:

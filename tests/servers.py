@@ -139,6 +139,13 @@ def run(command: Sequence[str], *, input: bytes | None = None, env: Mapping[str,
     return found.stdout.decode()
 
 
+def skopeo(*arguments: str) -> str:
+    """Run skopeo, without the logins of whoever runs the tests; give what it printed."""
+    with short_folder() as folder:  # else it looks below /run/containers, which root may have made for itself
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+        return run([str(program("skopeo")), "--insecure-policy", *arguments], env=environment)
+
+
 @contextmanager
 def nginx(folder: Path, root: Path, *, location: str = "", certificate: Path | None = None) -> Iterator[str]:
     """Serve a folder with nginx; give its address. ``location``: more settings, ``limit_rate 1m;``.

@@ -6,11 +6,9 @@ nothing of what a test does with them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +16,7 @@ from reprobuild import settings
 from reprobuild.derivation.image_reference import RegistryReference, read_reference
 from reprobuild.registry.repository import Repository
 from tests.projects import Ended, Project, make_project, require_sandbox
-from tests.require import program
-from tests.servers import docker_registry, run
+from tests.servers import docker_registry, skopeo
 
 
 @dataclass
@@ -87,13 +84,7 @@ def edit(project: Project, old: str, new: str) -> None:
     recipe.write_text(text.replace(old, new))
 
 
-def skopeo(*arguments: str) -> Any:
-    """Run skopeo; give what it printed, as JSON."""
-    return json.loads(run([str(program("skopeo")), *arguments]))
-
-
 def copy_tag(source: str, target: str) -> None:
     """Let a tag name what another one does."""
     tls = ["--src-tls-verify=false", "--dest-tls-verify=false"]
-    skopeo_copy = [str(program("skopeo")), "copy", "--insecure-policy", *tls]
-    run([*skopeo_copy, f"docker://{source}", f"docker://{target}"])
+    skopeo("copy", *tls, f"docker://{source}", f"docker://{target}")

@@ -20,8 +20,7 @@ import pytest
 
 from tests.projects import Ended, Project, make_project, require_sandbox
 from tests.published import bomb
-from tests.require import program
-from tests.servers import docker_registry, run
+from tests.servers import docker_registry, skopeo
 
 pytestmark = pytest.mark.once
 
@@ -136,13 +135,12 @@ def test_an_image_that_was_not_built_here_goes_without_provenance(
 
 def test_other_tools_read_the_image_by_its_name(project: Project, closure: Path, tmp_path: Path) -> None:
     realized = project.call("realize", "copier", "--json").json
-    skopeo = str(program("skopeo"))
     source = f"oci-archive:{closure}:{realized['tag']}"
-    found = json.loads(run([skopeo, "inspect", "--config", source]))
+    found = json.loads(skopeo("inspect", "--config", source))
     assert found["rootfs"]["diff_ids"] == [layer["diff_id"] for layer in realized["layers"]]
     with docker_registry(tmp_path) as address:
         tag = f"{address}/x/{realized['tag'].partition('/')[2]}"
-        run([skopeo, "copy", "--insecure-policy", "--dest-tls-verify=false", source, f"docker://{tag}"])
+        skopeo("copy", "--dest-tls-verify=false", source, f"docker://{tag}")
         (tmp_path / "reprobuild.toml").write_text("")
         reader = Project(tmp_path, tmp_path / "store")
         assert reader.call("pull", tag, "--json").json["image_id"] == realized["image_id"]

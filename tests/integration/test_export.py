@@ -9,8 +9,7 @@ import pytest
 
 from tests.daemons import Docker
 from tests.projects import Project, make_project, require_sandbox
-from tests.require import program
-from tests.servers import run
+from tests.servers import skopeo
 
 EXTRA = (
     "mkdir -p /opt/d/e /var/log/app && echo log > /var/log/app/x && echo s > /opt/d/setuid && "
@@ -59,14 +58,13 @@ def tag(project: Project, archive: Path, docker: Docker) -> str:
 
 @pytest.mark.parametrize("form", ["oci", "oci-dir"])
 def test_skopeo_accepts_an_exported_layout(form: str, project: Project, tmp_path: Path) -> None:
-    skopeo = str(program("skopeo"))
     path = tmp_path / "image"
     project.call("export", "copier", "--format", form, "--to", str(path))
     source = f"oci:{path}" if form == "oci-dir" else f"oci-archive:{path}"
     realized = project.call("realize", "copier", "--json").json
-    found = json.loads(run([skopeo, "inspect", source]))
+    found = json.loads(skopeo("inspect", source))
     assert found["Layers"] == [layer["diff_id"] for layer in realized["layers"]]
-    run([skopeo, "copy", "--insecure-policy", source, f"dir:{tmp_path}/copied"])
+    skopeo("copy", source, f"dir:{tmp_path}/copied")
     copied = json.loads((tmp_path / "copied" / "manifest.json").read_bytes())
     assert copied["config"]["digest"] == realized["image_id"]
     assert copied["annotations"]["org.reprobuild.input-hash"] == realized["input_hash"]

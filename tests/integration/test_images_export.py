@@ -14,7 +14,7 @@ from reprobuild.images.export import export_archive, export_layout, write_archiv
 from tests.daemons import Docker
 from tests.images import CAPABILITY, FIND, Sample, found_line, sample_image
 from tests.require import program, require
-from tests.servers import docker_registry, run, short_folder
+from tests.servers import docker_registry, run, short_folder, skopeo
 
 TAG = "models/sample:1.0-0123456789ab"
 
@@ -49,20 +49,17 @@ def exported(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["folder", "folder and tag", "archive", "docker archive as layout"],
 )
 def test_skopeo_finds_the_image(source: str, sample: Sample, exported: Path) -> None:
-    skopeo = str(program("skopeo"))
-    found = json.loads(run([skopeo, "inspect", source.format(exported)]))
+    found = json.loads(skopeo("inspect", source.format(exported)))
     assert found["Digest"] == str(sample.image.manifest_digest)
     assert found["Layers"] == [str(layer.diff_id) for layer in sample.image.layers]
     assert found["Created"] == "1980-01-02T00:00:00Z"
     assert 'WITH=a "quoted" = value' in found["Env"]
-    raw = run([skopeo, "inspect", "--raw", "--config", source.format(exported)])
+    raw = skopeo("inspect", "--raw", "--config", source.format(exported))
     assert raw.encode() == sample.image.config
 
 
 def test_skopeo_reads_the_docker_archive(sample: Sample, exported: Path) -> None:
-    raw = run(
-        [str(program("skopeo")), "inspect", "--raw", "--config", f"docker-archive:{exported}/docker.tar"]
-    )
+    raw = skopeo("inspect", "--raw", "--config", f"docker-archive:{exported}/docker.tar")
     assert raw.encode() == sample.image.config
 
 
@@ -71,7 +68,7 @@ def test_skopeo_copies_layers_byte_for_byte(
     source: str, sample: Sample, exported: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "copied"
-    run([str(program("skopeo")), "copy", "--insecure-policy", source.format(exported), f"dir:{target}"])
+    skopeo("copy", source.format(exported), f"dir:{target}")
     for layer in sample.image.layers:
         assert (target / layer.diff_id.hex).stat().st_size == layer.size
     assert (target / sample.image.image_id.hex).read_bytes() == sample.image.config
@@ -80,13 +77,11 @@ def test_skopeo_copies_layers_byte_for_byte(
 def test_skopeo_pushes_the_layout_and_the_image_id_stays(
     sample: Sample, exported: Path, registry: str
 ) -> None:
-    skopeo = str(program("skopeo"))
     target = f"docker://{registry}/{TAG}"
-    command = [skopeo, "copy", "--insecure-policy", "--dest-tls-verify=false"]
-    run([*command, f"oci:{exported}/layout", target])
-    raw = run([skopeo, "inspect", "--raw", "--config", "--tls-verify=false", target])
+    skopeo("copy", "--dest-tls-verify=false", f"oci:{exported}/layout", target)
+    raw = skopeo("inspect", "--raw", "--config", "--tls-verify=false", target)
     assert raw.encode() == sample.image.config
-    manifest = json.loads(run([skopeo, "inspect", "--raw", "--tls-verify=false", target]))
+    manifest = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", target))
     assert manifest["config"]["digest"] == str(sample.image.image_id)
     assert manifest["annotations"]["org.opencontainers.image.title"] == "sample"
 

@@ -12,9 +12,8 @@ import pytest
 from tests.archives import body_of
 from tests.base_images import BaseImage, layer, layer_of_folder, write_layout
 from tests.projects import Project, require_sandbox
-from tests.require import program
 from tests.roots import busybox_root
-from tests.servers import REGISTRY_PASSWORD, docker_registry, run
+from tests.servers import REGISTRY_PASSWORD, docker_registry, skopeo
 
 RECIPE = '''\
 """Built on a base image."""
@@ -191,5 +190,4 @@ def test_a_tag_that_moves_changes_nothing_until_it_is_asked_for(base: BaseImage,
 
 def _push(layout: Path, address: str) -> None:
     creds = f"--dest-creds=models:{REGISTRY_PASSWORD}"
-    command = [str(program("skopeo")), "copy", "--insecure-policy", "--dest-tls-verify=false", creds]
-    run([*command, f"oci:{layout}", f"docker://{address}/base:1"])
+    skopeo("copy", "--dest-tls-verify=false", creds, f"oci:{layout}", f"docker://{address}/base:1")

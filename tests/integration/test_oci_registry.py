@@ -14,8 +14,7 @@ from reprobuild.errors import CheckFailedError, DigestMismatchError, RecipeError
 from reprobuild.fetch.http import UnreachableError
 from tests.base_images import DOCKER, BaseImage, index, layer, sha256, write_docker_archive, write_layout
 from tests.base_scene import Scene, make_scene
-from tests.require import program
-from tests.servers import REGISTRY_PASSWORD, docker_registry, run
+from tests.servers import REGISTRY_PASSWORD, docker_registry, skopeo
 from tests.sites.registry import BlobSite, RegistrySite, TokenSite, failure
 from tests.upstreams import Answer, Authority, Upstreams, upstreams
 
@@ -42,9 +41,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 def push(layout: str, target: str, *options: str) -> None:
-    run(
-        [str(program("skopeo")), "copy", "--insecure-policy", "--all", *options, layout, f"docker://{target}"]
-    )
+    skopeo("copy", "--all", *options, layout, f"docker://{target}")
 
 
 def test_one_image_is_one_tree_from_a_registry_a_layout_and_an_archive(registry: str, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from reprobuild.errors import CheckFailedError, UpstreamError
 from reprobuild.events import PushFinished, PushProgressed, PushStarted
 from tests.base_images import BaseImage, layer, sha256, write_layout
 from tests.pushing import MANIFEST, MEBIBYTE, Pusher, artifact, noise, push_image, source, stopping
-from tests.require import program
-from tests.servers import REGISTRY_PASSWORD, docker_registry, run
+from tests.servers import REGISTRY_PASSWORD, docker_registry, skopeo
 from tests.sites.jwt import JwtSite
 from tests.upstreams import Authority, Upstreams
 
@@ -38,18 +37,13 @@ def digest_of(image: BaseImage) -> Digest:
     return Digest.of(image.manifest)
 
 
-def skopeo(*arguments: str) -> str:
-    return run([str(program("skopeo")), *arguments])
-
-
 def test_what_is_pushed_is_what_others_read(registry: str, tmp_path: Path) -> None:
     with Pusher(tmp_path, registry).repository() as repository:
         assert push_image(repository, IMAGE, "1.0") == sum(map(len, IMAGE.blobs.values()))
     inspected = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{registry}/x/y:1.0"))
     assert inspected["Digest"] == sha256(IMAGE.manifest)
     assert inspected["Layers"] == [sha256(one) for one in IMAGE.packed]
-    skopeo("copy", "--insecure-policy", "--src-tls-verify=false", f"docker://{registry}/x/y:1.0",
-           f"oci:{tmp_path}/copy:1")  # fmt: skip
+    skopeo("copy", "--src-tls-verify=false", f"docker://{registry}/x/y:1.0", f"oci:{tmp_path}/copy:1")
     write_layout(tmp_path / "ours", IMAGE)
     for path in (tmp_path / "ours" / "blobs" / "sha256").iterdir():
         assert (tmp_path / "copy" / "blobs" / "sha256" / path.name).read_bytes() == path.read_bytes()
