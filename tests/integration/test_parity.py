@@ -57,6 +57,12 @@ def copier(extra: str = ""):
                 "cp {input} {output}; echo '{\\"_macro\\":{\\"lines\\":'$(wc -l < {input})'}}' >> {output}",
                 inputs={"text": str}, outputs={"text": str}, macro="corpus",
             ),
+            "loads": predictor(
+                "loaded=$(cat /proc/sys/kernel/random/uuid); while IFS= read -r line; do"
+                " number=${line#*:}; number=${number%%,*};"
+                " printf '{\\"_id\\":%s,\\"text\\":\\"%s\\"}\\n' \\"$number\\" \\"$loaded\\"; done",
+                **TEXT, protocol="stream",
+            ),
             "numbers": predictor(
                 "cp {input} {output}", inputs={"number": float}, outputs={"number": float}, scope="item",
                 macro="mean",
@@ -197,6 +203,7 @@ def copied(project: Project, folder: Path) -> Project:
     return Project(folder, folder / "store")
 
 
+@pytest.mark.once
 def test_b5_other_bytes_than_the_pinned_ones_are_refused(built: Project, tmp_path: Path) -> None:
     project = copied(built, tmp_path)
     pins = [line for line in project.lock.read_text().splitlines() if "weights.bin" in line]
@@ -229,6 +236,7 @@ def test_b7_parts_keep_their_arguments_and_are_joined_rightly_or_not_at_all(here
         aggregate(shards)
 
 
+@pytest.mark.once
 def test_b7_shards_of_the_command_line_are_joined_too(here: Project, tmp_path: Path) -> None:
     records = [{"number": number} for number in (1.5, 2, 5)]
     shards = []
@@ -242,6 +250,7 @@ def test_b7_shards_of_the_command_line_are_joined_too(here: Project, tmp_path: P
     assert joined.macro == {"number": 17 / 6}
 
 
+@pytest.mark.once
 def test_b8_a_missing_field_is_named_before_anything_starts(here: Project) -> None:
     ended = predict(here, "copier/broken", lines("a") + '{"txt": "b"}\n', check=False)
     assert ended.code == 2
@@ -257,6 +266,7 @@ def test_b8_a_missing_field_is_named_before_anything_starts(here: Project) -> No
         predict_with_model(Reads(), [{"txt": "a"}])
 
 
+@pytest.mark.once
 def test_b9_records_need_no_instance_id_and_keep_the_one_that_they_have(built: Project) -> None:
     named = '{"instance_id": "first", "text": "b9"}\n'
     outputs = [json.loads(line) for line in predict(built, "copier", named).out.splitlines()]
@@ -264,6 +274,7 @@ def test_b9_records_need_no_instance_id_and_keep_the_one_that_they_have(built: P
     assert json.loads(predict(built, "copier", lines("b9")).out) == {"text": "b9"}
 
 
+@pytest.mark.once
 def test_b10_what_there_is_does_not_depend_on_the_working_directory(built: Project, tmp_path: Path) -> None:
     elsewhere = Project(tmp_path, built.store)
     names = [one["name"] for one in elsewhere.call("list", "--json").json["recipes"]]
@@ -272,6 +283,7 @@ def test_b10_what_there_is_does_not_depend_on_the_working_directory(built: Proje
     assert predict(elsewhere, tag, lines("b10")).out == '{"text":"b10"}\n'
 
 
+@pytest.mark.once
 def test_b11_one_setting_names_the_daemon_and_a_dead_one_is_no_missing_image(
     here: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -310,6 +322,27 @@ def test_b13_there_is_no_network_and_what_asks_for_it_is_named(
         )
 
 
+def test_b14_a_model_is_loaded_once_for_many_calls(either: Project) -> None:
+    with load("copier/loads", cache="off") as model:
+        loaded = model.predict("a")
+        assert model.predict_batch([{"text": str(n)} for n in range(100)]) == [loaded] * 100
+        assert list(model.predict_iter({"text": str(n)} for n in range(3))) == [loaded] * 3
+    # Closed for certain: what comes next is another process.
+    with model:
+        assert model.predict("a") not in ("", loaded)
+    assert not [command for command in commands() if loaded in command or "loaded=$(cat" in command]
+
+
+@pytest.mark.once
+def test_b14_what_was_computed_starts_nothing(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load("copier/loads") as model:
+        known = model.predict("b14")
+    # With no engine at hand, nothing could be run.
+    monkeypatch.setenv("REPROBUILD_ENGINE", "docker")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    assert load("copier/loads").predict("b14") == known
+
+
 def test_b15_values_reach_the_command_as_they_are_and_its_words_come_back_whole(either: Project) -> None:
     word = "$(touch /x) `id`; 'é' \\\\ %s"
     model = load("copier/word", cache="off")
@@ -319,6 +352,7 @@ def test_b15_values_reach_the_command_as_they_are_and_its_words_come_back_whole(
     assert said == "grüße☃\n" * 30000
 
 
+@pytest.mark.once
 def test_b16_arguments_are_taken_or_refused_by_name_everywhere(here: Project) -> None:
     model = load("copier/word")
     assert model.predict("a", word="b") == "b" == model.predict_batch([{"text": "a"}], word="b")[0]
@@ -332,6 +366,7 @@ def test_b16_arguments_are_taken_or_refused_by_name_everywhere(here: Project) ->
             call([{"text": "a"}], beam=3)
 
 
+@pytest.mark.once
 def test_b17_another_content_has_another_tag_though_nobody_changed_the_version(
     built: Project, tmp_path: Path
 ) -> None:
@@ -345,6 +380,7 @@ def test_b17_another_content_has_another_tag_though_nobody_changed_the_version(
     assert before["tag"] != after["tag"] and before["image_id"] != after["image_id"]
 
 
+@pytest.mark.once
 def test_b18_no_dependency_is_held_at_an_old_version() -> None:
     with open(SOURCE / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
@@ -361,6 +397,7 @@ def test_b18_daemons_are_spoken_with_by_the_libraries_of_today(docker: Docker, h
     assert predict(project, "copier", lines("b18"), "--cache", "off").out == '{"text":"b18"}\n'
 
 
+@pytest.mark.once
 def test_b19_samples_are_remembered_by_their_seed_alone(here: Project) -> None:
     model = load("copier/drawn")
     first = model.predict_batch([{"text": "a"}, {"text": "a"}, {"text": "b"}])
@@ -370,6 +407,7 @@ def test_b19_samples_are_remembered_by_their_seed_alone(here: Project) -> None:
     assert model.predict("a", seed=2) not in seeded
 
 
+@pytest.mark.once
 def test_b20_help_imports_nothing_of_models_and_daemons(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "reprobuild", "--help"],
