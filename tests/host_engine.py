@@ -82,22 +82,15 @@ class HostEngine:
             if inside in command.inputs:
                 self.inputs.append((outside / "input.jsonl").read_bytes())
         began = time.perf_counter()
-        done = subprocess.run(
-            [*command.argv[:-1], text],
-            check=False,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", **command.env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=60,
-        )
-        lines = done.stdout.splitlines(keepends=True)
+        printed, code = _run_to_its_end([*command.argv[:-1], text], command.env, ending)
+        lines = printed.splitlines(keepends=True)
         for line in lines if output else ():
             assert output is not None
             output(line)
         tail = tuple(line.decode("utf-8", "replace").rstrip("\n") for line in lines[-100:])
         return Result(
             **{
-                "exit_code": done.returncode,
+                "exit_code": code,
                 "seconds": time.perf_counter() - began,
                 "tail": tail,
                 **self.outcome,
@@ -143,6 +136,33 @@ class HostEngine:
         code = process.returncode if process.returncode >= 0 else 128 - process.returncode
         seconds = time.perf_counter() - began
         return Result(**{"exit_code": code, "seconds": seconds, "tail": lines.tail, **self.outcome})
+
+
+def _run_to_its_end(argv: Sequence[str], env: Mapping[str, str], ending: int | None) -> tuple[bytes, int]:
+    """Give what a command printed, and its exit code."""
+    printed = bytearray()
+    with subprocess.Popen(
+        argv,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        output = process.stdout.fileno()
+        watched = [output] if ending is None else [output, ending]
+        try:
+            while True:
+                ready, _, _ = select.select(watched, [], [], 60)
+                if ready != [output]:
+                    break
+                if not (data := os.read(output, 1 << 16)):
+                    return bytes(printed), process.wait()
+                printed += data
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return bytes(printed), 128 - process.returncode
 
 
 class HostGround:

@@ -69,7 +69,7 @@ def line_of(event: events.Event) -> str:
         case events.Warned(text, hint):
             return visible(f"warning: {text}" + (f"\nhint: {hint}" if hint else ""))
         case events.ItemsProgressed(done, count, cached, rate, left):
-            pace = f", {rate_text(rate)}, {seconds_text(left)} left" if rate else ""
+            pace = f", {rate_text(rate)}, {seconds_text(left)} left" if rate and left else ""
             return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache{pace}"
         case events.Checked(what, done, count):
             return visible(f"checked {done:,} of {count:,} {what}")

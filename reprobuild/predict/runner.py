@@ -6,9 +6,11 @@ them checked, or an error that says which is missing, extra or malformed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,6 +66,10 @@ class FilesWorker:
         self._device = device
         self._limits = limits
         self._tell = tell
+        self._lock = threading.Lock()
+        self._ending = -1
+        """What ends the command at work; -1 where there is none."""
+        self._is_closed = False
 
     def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
         """Run the command on a batch; ``accept`` gets nothing before all outputs have been checked.
@@ -91,7 +97,8 @@ class FilesWorker:
                 devices=command_devices(self._device),
             )
             engine = target.engine()
-            result, gate = self._run(engine, command)
+            with self._at_work() as ending:
+                result, gate = self._run(engine, command, ending)
             _check_result(self._shown, predictor, result, self._limits, gate, batch)
             with Spool(str(scratch)) as outputs:
                 try:
@@ -107,9 +114,30 @@ class FilesWorker:
         return Ran(result.seconds, engine.name, len(gate.refused))
 
     def close(self) -> None:
-        """Nothing lives on between batches."""
+        """End the command that is at work; nothing lives on between batches."""
+        with self._lock:
+            self._is_closed = True
+            if self._ending >= 0:
+                os.eventfd_write(self._ending, 1)
 
-    def _run(self, engine: Engine, command: Command) -> tuple[Result, Gate]:
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[int]:
+        """Give a descriptor that ends a command. Raises PredictionFailedError where that was closed."""
+        closed = PredictionFailedError(f"the predictor {self._shown} was closed before it had ended")
+        with self._lock:
+            if self._is_closed:
+                raise closed
+            self._ending = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            yield self._ending
+        finally:
+            with self._lock:
+                os.close(self._ending)
+                self._ending = -1
+        if self._is_closed:
+            raise closed
+
+    def _run(self, engine: Engine, command: Command, ending: int) -> tuple[Result, Gate]:
         with engine.ground(self._target.layers) as ground:
             if problem := obstacle(ground, command):
                 raise PredictionFailedError(
@@ -118,7 +146,9 @@ class FilesWorker:
                 )
             gate = self._target.gateway(self._predictor)
             tell = self._tell
-            result = engine.run(ground, command, gateway=gate, output=lambda line: tell(line_told(line)))
+            result = engine.run(
+                ground, command, gateway=gate, output=lambda line: tell(line_told(line)), ending=ending
+            )
         return result, gate
 
     def _tell_of(self, gate: Gate) -> None:

@@ -42,6 +42,7 @@ class _State:
     def __init__(self, devices: Sequence[str], jobs: int) -> None:
         self.pid = os.getpid()
         self.changed = threading.Condition()
+        self.starting = threading.Lock()
         self.free = dict.fromkeys(devices[:jobs], 0)
         """How many more workers each device may have at work."""
         for number in range(jobs):
@@ -105,6 +106,8 @@ class Workers:
             for one in others:
                 one.close()
             if worker is None:
+                with state.starting:
+                    self._target.engine()  # made once, whoever asks for it at the same time
                 worker = start_worker(
                     self._target, name, parameters, device=device, limits=limits, tell=self._tell
                 )

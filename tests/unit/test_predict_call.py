@@ -157,8 +157,8 @@ def test_a_predictor_that_never_works_is_soon_given_up(tmp_path: Path) -> None:
 
 def test_records_that_fail_at_the_beginning_do_not_end_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, PICKY)
-    summary = bench.predict([*(f"bad {n}" for n in range(30)), *texts(70)], keep_going=True)
-    assert (len(summary.failed), summary.computed) == (30, 70)
+    summary = bench.predict([*(f"bad {n}" for n in range(12)), *texts(70)], keep_going=True)
+    assert (len(summary.failed), summary.computed) == (12, 70)
 
 
 def test_keep_going_does_not_divide_what_belongs_together(tmp_path: Path) -> None:
@@ -187,6 +187,19 @@ def test_many_chunks_by_several_workers_come_out_in_order(tmp_path: Path) -> Non
     for text, output in zip(given, bench.outputs(), strict=True):
         assert output == {"output": text.upper()} or text.startswith(("bad", "odd"))
     assert bench.predict(given[8:1500], jobs=3).cached == 1492
+
+
+def test_a_failure_ends_what_others_have_at_work(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = (
+        f"if grep -q bad {{input}}; then until [ -e {begun} ]; do sleep 0.02; done; exit 4; fi; "
+        f"touch {begun}; sleep 55; : {{output}}"
+    )
+    bench = Bench(tmp_path, command)
+    with pytest.raises(ItemFailedError, match="exit code 4") as caught:
+        bench.predict(["one", "bad", "three"], jobs=3)
+    assert caught.value.index == 1
+    assert len(bench.engine.commands) == 3
 
 
 def test_progress_says_what_is_done_how_fast_and_for_how_long(tmp_path: Path) -> None:
