@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from reprobuild.build.project import Project as Built
 from reprobuild.build.realize import realize as build
 from reprobuild.engine.docker.engine import DockerEngine
 from reprobuild.engine.nvidia import INSIDE
-from reprobuild.engine.protocol import Command, Result
+from reprobuild.engine.protocol import Command, Ground, Result
 from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.errors import EngineError, PredictionFailedError, UsageError
 from reprobuild.predict.call import Options
@@ -32,9 +34,9 @@ from tests.sandboxes import Recorded, Sandboxes, layers_of, shared_folder
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A machine with the nodes of two GPUs that are unlike."""
+    """A machine with the nodes of three GPUs: the second is unlike the others."""
     with shared_folder(os.geteuid()) as folder:
-        yield make_root(folder / "machine", (1, 2))
+        yield make_root(folder / "machine", (1, 2, 3))
 
 
 @pytest.fixture
@@ -95,44 +97,80 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_starts(here: Sandboxes,
 # A predictor, from end to end.
 
 
+@dataclass
+class Squares:
+    """The recipe ``cuda-smoke``, and an engine on the stand-in's machine."""
+
+    project: Built
+    engine: Watched
+
+    def __call__(self, device: str = "0", name: str = "cuda-smoke") -> Model:
+        target = make_target(self.project, build(self.project, name, {}))
+        return Model(target, "default", Options(device=device))
+
+
+class Watched(SandboxEngine):
+    """Keeps which devices its commands had."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.had: list[tuple[str, ...]] = []
+
+    def run(self, ground: Ground, command: Command, **more: Any) -> Result:
+        self.had.append(command.devices)
+        return super().run(ground, command, **more)
+
+
 @pytest.fixture
-def squares(own_recipes: Project, root: Path) -> Callable[..., Model]:
-    """Gives models of the recipe ``cuda-smoke`` by a device of the stand-in's machine."""
+def squares(own_recipes: Project, root: Path) -> Squares:
     realize(own_recipes, "cuda-smoke")
     flags = {"store": str(own_recipes.store), "recipes": [str(own_recipes.folder / "recipes")]}
     project = Built(load_settings(flags, os.environ, str(own_recipes.folder)))
     store = project.store
-    project.sandbox = SandboxEngine(Path(store.tmp), store.owner, store.checkouts, machine(root))
-    project.engine = project.sandbox
-
-    def model(name: str = "cuda-smoke", device: str = "0") -> Model:
-        target = make_target(project, build(project, name, {}))
-        return Model(target, "default", Options(device=device))
-
-    return model
+    engine = Watched(Path(store.tmp), store.owner, store.checkouts, machine(root))
+    project.sandbox = project.engine = engine
+    return Squares(project, engine)
 
 
-def test_a_predictor_computes_on_the_gpu_that_was_asked_for(squares: Callable[..., Model]) -> None:
+def test_a_predictor_computes_on_the_gpu_that_was_asked_for(squares: Squares) -> None:
     numbers = [[1, -2, 3], [], list(range(1000))]
     items = [{"numbers": one} for one in numbers]
     expected = [[number * number for number in one] for one in numbers]
     outputs, summary = squares().answer(items)
     assert outputs == expected
     assert summary.signature.endswith("|default|cuda:9.0|v1")
-    outputs, summary = squares().answer(items)
+    outputs, summary = squares("2").answer(items)
     assert (outputs, summary.cached) == (expected, 3)
-    outputs, summary = squares(device="1").answer(items)  # of another class: nothing is known of it
+    outputs, summary = squares("1").answer(items)  # of another class: nothing is known of it
     assert (outputs, summary.cached) == (expected, 0)
     assert summary.signature.endswith("|default|cuda:8.6|v1")
+    assert squares.engine.had == [("0",), ("1",)]
+    with sqlite3.connect(squares.project.store.root / "predictions/cache.db") as connection:
+        kept = [bytes(value) for (value,) in connection.execute("SELECT value FROM Cache")]
+    connection.close()
+    for kind in ("cuda:9.0", "cuda:8.6"):
+        told = [one for one in kept if f'"device":"{kind}","driver":"{VERSION}"'.encode() in one]
+        assert len(told) == 3
 
 
-def test_a_gpu_is_neither_the_cpu_nor_for_everybody(squares: Callable[..., Model]) -> None:
+def test_several_gpus_share_the_records_of_a_call(squares: Squares) -> None:
+    items = [{"numbers": [number]} for number in range(2000, 2150)]
+    outputs, summary = squares("0,2").answer(items)
+    assert outputs == [[number * number] for number in range(2000, 2150)]
+    assert summary.signature.endswith("|default|cuda:9.0|v1")
+    assert sorted(squares.engine.had) == [("0",), ("2",)]
+
+
+def test_a_gpu_is_neither_the_cpu_nor_for_everybody(squares: Squares) -> None:
     with pytest.raises(PredictionFailedError, match="needs a GPU, and was given the CPU"):
-        squares(device="cpu").predict(numbers=[5])
+        squares("cpu").predict(numbers=[5])
+    assert squares.engine.had == [()]
     with pytest.raises(UsageError, match="does not use a GPU"):
-        squares("tutorial")
+        squares(name="tutorial")
     with pytest.raises(UsageError, match=r"alike: 0 is cuda:9\.0, 1 is cuda:8\.6"):
-        squares(device="0,1")
+        squares("0,1")
+    with pytest.raises(EngineError, match="there is no GPU 3 here"):
+        squares("0,3")
     with pytest.raises(PredictionFailedError, match="94906266 is too large"):
         squares().predict(numbers=[94906266])
 
@@ -162,8 +200,8 @@ def test_a_daemon_without_nvidias_tools_says_so(docker: Docker, root: Path, here
                 engine.run(ground, Command(("/bin/true",), devices=("1",)))
             assert "could not select device driver" in raised.value.message
             assert "NVIDIA Container Toolkit" in raised.value.hint
-            with pytest.raises(EngineError, match="there is no GPU 2 here"):
-                engine.run(ground, Command(("/bin/true",), devices=("2",)))
+            with pytest.raises(EngineError, match="there is no GPU 3 here"):
+                engine.run(ground, Command(("/bin/true",), devices=("3",)))
         assert engine.daemon.client.containers(all=True) == []
         elsewhere = DockerEngine(Store.open(folder), "", docker.environment, machine=machine(root))
         elsewhere.daemon.host = "tcp://gpus.example:2376"
