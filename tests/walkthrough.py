@@ -1,7 +1,8 @@
 """Follows a page of the documentation word by word: commands are run, files written, Python evaluated.
 
 What a page shows of a command's output must come, line by line and in that order; more may come. Digests,
-durations, sizes, counts of pins and what is below ``/home/you`` are those of the day. Knows no page.
+durations, sizes, counts of pins, widths of columns and what is below ``/home/you`` are those of the day.
+Knows no page.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _OF_THE_DAY = (
     (r"\b\d+ pins\b", r"\\d+ pins"),
     (r"/home/you/\S*", r"/\\S*"),
     (r"…", r".*"),
+    (r" {2,}", r" {2,}"),
 )
 
 
