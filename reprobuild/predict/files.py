@@ -102,7 +102,9 @@ def predict_file(
             return make_sink(form, outputs, beside, write, has_failures=bool(call.failures))
 
         made: Sink | None = None
-        for block in call.answer(_told(sources.chunks(limit), intake, tag, tell), sources.label, staged):
+        stack.push(lambda kind, *_: made.abandon() if made is not None and kind is not None else None)
+        answers = call.answer(_told(sources.chunks(limit), intake, tag, tell), sources.label, staged)
+        for block in _whole_lines(answers):
             made = made or sink()
             made.write(block)
             metrics(block)
@@ -143,6 +145,18 @@ def _told(chunks: Iterator[list[bytes]], intake: Intake, tag: str, tell: Tell) -
         names = [ascii(name)[1:-1][:60] for name in intake.ignored]
         more = ", …" if len(names) > SHOWN else ""
         tell(Note(f"ignored, since {tag} does not take it: {', '.join(names[:SHOWN])}{more}"))
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut blocks anew, so that each holds whole lines."""
+    parts: list[bytes] = []
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*parts, block[:end]]) if parts or end < len(block) else block
+            parts = []
+        if end < len(block):
+            parts.append(block[end:])
 
 
 def _nowhere(data: bytes) -> None:

@@ -45,7 +45,8 @@ class ParquetSink:
         self._schema = pyarrow.schema(columns)
         self._rows: list[dict[str, Any]] = []
         self._size = 0
-        self._writer = parquet.ParquetWriter(_Place(write), self._schema, compression="zstd")
+        self._place = _Place(write)
+        self._writer = parquet.ParquetWriter(self._place, self._schema, compression="zstd")
 
     def write(self, block: bytes) -> None:
         """Take whole lines."""
@@ -62,6 +63,11 @@ class ParquetSink:
         """Write what is left, and the footer."""
         if self._rows:
             self._flush()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Write nothing more: pyarrow would write a footer when it lets go of the file."""
+        self._place.is_abandoned = True
         self._writer.close()
 
     def _flush(self) -> None:
@@ -88,6 +94,7 @@ class _Place:
         self._write = write
         self._count = 0
         self.closed = False
+        self.is_abandoned = False
 
     def writable(self) -> bool:
         return True
@@ -103,7 +110,8 @@ class _Place:
 
     def write(self, data: Any) -> int:
         block = bytes(data)
-        self._write(block)
+        if not self.is_abandoned:
+            self._write(block)
         self._count += len(block)
         return len(block)
 

@@ -31,6 +31,9 @@ class Sink(Protocol):
     def finish(self) -> None:
         """Write what is left, when all outputs have been taken."""
 
+    def abandon(self) -> None:
+        """Write nothing more: what was written is not to be kept."""
+
 
 def make_sink(
     form: Form, outputs: Mapping[str, str], beside: Beside, write: Write, *, has_failures: bool
@@ -73,6 +76,9 @@ class _JsonLines:
     def finish(self) -> None:
         """Nothing is left."""
 
+    def abandon(self) -> None:
+        """Nothing would be written."""
+
 
 def rows(block: bytes, beside: Iterator[bytes] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Give each line's size, with that of what stands beside it, and the values of its columns."""
@@ -114,6 +120,9 @@ class _Delimited:
 
     def finish(self) -> None:
         """Nothing is left."""
+
+    def abandon(self) -> None:
+        """Nothing would be written."""
 
     def _line(self, texts: Sequence[str]) -> str:
         quote = self._unquoted if self._is_plain else self._quoted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import io
 import json
@@ -15,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from reprobuild.derivation.predictors import File, predictor
-from reprobuild.errors import InputError, PredictionFailedError, ReprobuildError, UsageError
+from reprobuild.errors import InputError, OutsideError, PredictionFailedError, ReprobuildError, UsageError
 from reprobuild.events import Note
 from reprobuild.predict.call import Options, Summary
 from reprobuild.predict.files import Shape, predict_file
@@ -217,13 +218,15 @@ def test_columns_beside_their_outputs(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl.gz", "out.csv.xz", "out.tsv.zst", "out.csv.bz2", "out.parquet"])
 def test_outputs_are_the_same_bytes_computed_or_cached(bench: Bench, name: str) -> None:
-    source = bench.put("in.csv", "text\n" + "".join(f"text {n}\n" for n in range(3000)))
+    texts = [f"text {n} " * 100 for n in range(1500)]
+    texts[7] = "long " * 700_000
+    source = bench.put("in.csv", "text\n" + "\n".join(texts) + "\n")
     bench.predict(source, name)
     first = (bench.folder / name).read_bytes()
     bench.predict(source, name)
     assert (bench.folder / name).read_bytes() == first
     bench.predict(str(bench.folder / name), "again.jsonl", mapping={"text": "output"})
-    assert [one["output"] for one in bench.got("again.jsonl")] == [f"text {n}" for n in range(3000)]
+    assert [one["output"] for one in bench.got("again.jsonl")] == texts
 
 
 @pytest.mark.parametrize("name", [*TABLES, "out.csv.gz", "out.jsonl"])
@@ -232,6 +235,14 @@ def test_no_records_make_an_output_without_records(bench: Bench, name: str) -> N
     assert bench.predict(str(bench.folder / name), "again.jsonl", mapping={"text": "output"}).items == 0
     assert bench.got("again.jsonl") == []
     assert not bench.engine.commands
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
+def test_full_disk_is_said_once(bench: Bench, form: str) -> None:
+    source = bench.lines("in.jsonl", *({"text": f"text {n}"} for n in range(200)))
+    with pytest.raises(OutsideError, match="/dev/full can't be written: No space left on device"):
+        bench.predict(source, "/dev/full", output_form=said_form(form, ""))
+    gc.collect()  # what pyarrow would still write, it writes now
 
 
 @pytest.mark.parametrize("name", [*TABLES, "out.csv.gz"])
