@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import io
 import json
 import os
@@ -239,3 +240,44 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path) -> None:
     )
     assert "in.parquet needs pyarrow" in done.stdout
     assert "pip install 'reprobuild[parquet]'" in done.stdout
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from reprobuild.predict.fields import Fields
+from reprobuild.predict.forms import form_of
+from reprobuild.predict.intake import Intake
+from reprobuild.predict.sources import Sources
+intake = Intake(Fields({"text": "str"}))
+sources = Sources([(sys.argv[1], form_of(sys.argv[1], ""))], intake, staged=None, folder=None, hint="")
+count = sum(map(len, sources.chunks()))
+print(count, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.parquet", "in.arrow"])
+def test_memory_does_not_grow_with_the_input(tmp_path: Path, name: str) -> None:
+    peaks = []
+    for count in (10_000, 80_000):
+        lines = [f"{number} " * 150 for number in range(count)]
+        made = table("text", lines)
+        path = tmp_path / name
+        if name == "in.parquet":
+            parquet.write_table(made, str(path), row_group_size=count, use_dictionary=False)
+        elif name == "in.arrow":
+            write(path, made)
+        else:
+            data = "text\n" + "\n".join(lines) + "\n"
+            path.write_bytes(gzip.compress(data.encode(), 1) if name.endswith(".gz") else data.encode())
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        )
+        found, peak = map(int, done.stdout.split())
+        assert found == count
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 30_000, f"{peaks} KiB for 10,000 and 80,000 rows of some 800 bytes"
