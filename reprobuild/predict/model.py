@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,8 +188,11 @@ class Model:
         iterator = iter(items)
         first = 0
         while chunk := list(itertools.islice(iterator, CHUNK)):
-            yield from map(self._shape, self._records(self._call(parameters), chunk, first))
+            yield from self._part(parameters, chunk, first)
             first += len(chunk)
+
+    def _part(self, parameters: Mapping[str, Json], items: list[Any], first: int) -> list[Json]:
+        return list(map(self._shape, self._records(self._call(parameters), items, first)))
 
     def answer(self, items: Iterable[Mapping[str, Json]], **parameters: Json) -> tuple[list[Json], Summary]:
         """Do what ``predict_batch`` does, and say what came from the cache."""
@@ -243,6 +246,33 @@ class Model:
         import asyncio
 
         return await asyncio.to_thread(self.predict_batch, items, **parameters)
+
+    async def apredict_iter(
+        self, items: Iterable[Mapping[str, Json]] | AsyncIterable[Mapping[str, Json]], **parameters: Json
+    ) -> AsyncIterator[Json]:
+        """Do what ``predict_iter`` does, in threads, for items that may come asynchronously, too.
+
+        With scope ``batch``, asynchronous items are collected in memory first.
+        """
+        import asyncio
+
+        self._call(parameters, cache="off")
+        is_whole = self._predictor.scope == "batch"
+        if not isinstance(items, AsyncIterable):
+            outputs = self._iterate(items, parameters)
+            while part := await asyncio.to_thread(lambda: list(itertools.islice(outputs, CHUNK))):
+                for output in part:
+                    yield output
+            return
+        part, first = [], 0
+        async for item in items:
+            part.append(item)
+            if len(part) == CHUNK and not is_whole:
+                for output in await asyncio.to_thread(self._part, parameters, part, first):
+                    yield output
+                part, first = [], first + CHUNK
+        for output in await asyncio.to_thread(self._part, parameters, part, first):
+            yield output
 
     def close(self) -> None:
         """Let go of the cache, and end what keeps a model loaded."""

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import itertools
 import typing
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -275,6 +275,48 @@ async def _both(model: Model) -> list[Any]:
 
 def test_async_variants_run_beside_each_other(model: Model) -> None:
     assert asyncio.run(_both(model)) == ["ba", ["dc", "fe"]]
+
+
+@pytest.mark.parametrize("scope", ["item", "batch"])
+@pytest.mark.parametrize("comes", ["at once", "asynchronously"])
+def test_outputs_come_in_order_to_an_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, comes: str
+) -> None:
+    monkeypatch.setattr("reprobuild.predict.model.CHUNK", 3)
+    engine = HostEngine()
+    model = Model(make_target(tmp_path, engine, default=reverser(scope)), "default")
+    texts = [f"{number}x" for number in range(8)]
+    taken = 0
+
+    async def later() -> AsyncIterator[dict[str, str]]:
+        nonlocal taken
+        for text in texts:
+            await asyncio.sleep(0)
+            taken += 1
+            yield {"text": text}
+
+    async def collect() -> list[Any]:
+        items = later() if comes == "asynchronously" else ({"text": text} for text in texts)
+        found = []
+        async for output in model.apredict_iter(items):
+            found.append(output)
+            if comes == "asynchronously" and scope == "item":
+                assert taken <= len(found) + 3
+        return found
+
+    assert asyncio.run(collect()) == [text[::-1] for text in texts]
+    assert len(engine.commands) == (1 if scope == "batch" else 3)
+
+
+async def _none(model: Model, **parameters: Any) -> list[Any]:
+    return [output async for output in model.apredict_iter([{}], **parameters)]
+
+
+def test_what_is_wrong_is_raised_in_an_event_loop_too(model: Model) -> None:
+    with pytest.raises(InputError, match="item 0: the field text is missing"):
+        asyncio.run(_none(model))
+    with pytest.raises(UsageError, match="no parameter 'beam'"):
+        asyncio.run(_none(model, beam=3))
 
 
 def test_a_model_is_called_like_its_predict(model: Model) -> None:
