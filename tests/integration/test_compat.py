@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from reprobuild.compat import DockerContainer, image_exists, run_command
-from reprobuild.errors import PredictionFailedError, UsageError
+from reprobuild.engine.sandbox import SandboxEngine
+from reprobuild.errors import EngineError, PredictionFailedError, UsageError
+from tests.gpus import machine, make_root
 from tests.own_recipes import realize
 from tests.projects import Project, make_project, require_sandbox
+from tests.sandboxes import shared_folder
 
 # From "Adding a Model" of github.com/danieldeutsch/repro (Apache-2.0), word by word but for the import
 # lines, and for the image.
@@ -205,3 +208,18 @@ def test_images_are_found_or_named(image: str) -> None:
         run_command("danieldeutsch/tutorial:1.0", "true")
     with pytest.raises(UsageError, match="with"):
         DockerContainer(image).run_command("true")
+
+
+@pytest.mark.parametrize("engine", ["sandbox"], indirect=True)
+def test_cuda_gives_all_gpus_or_says_why_there_is_none(image: str) -> None:
+    look = "ls /dev/nvidia?; echo $CUDA_VISIBLE_DEVICES"
+    with shared_folder(os.geteuid()) as folder, DockerContainer(image) as backend:
+        engine = backend._project.sandbox
+        assert isinstance(engine, SandboxEngine)
+        engine._machine = machine(make_root(folder / "machine", (1, 2, 3)))
+        said = backend.run_command(look, cuda=True, silent=True)
+        assert said.split() == ["/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia3", "0,1,2"]
+        assert "/dev/nvidia1" not in backend.run_command(f"{look} || true", silent=True)
+        engine._machine = machine(folder / "nothing")
+        with pytest.raises(EngineError, match="no driver of NVIDIA's is loaded"):
+            backend.run_command("true", cuda=True, silent=True)
