@@ -26,6 +26,7 @@ def copier():
             "online": predictor("wget -q -O - http://example.org/; exec cat", **TEXT),
             "batch": predictor("exec sh batch.sh", **{**TEXT, "scope": "batch"}),
             "missing": predictor("exec nothing", **TEXT),
+            "numbered": predictor("exec sh numbered.sh", **TEXT),
             "file": predictor("exec sh file.sh", **{**TEXT, "inputs": {"path": File}}),
         },
     )
@@ -64,6 +65,14 @@ $lines"
 done
 """
 
+NUMBERED = r"""
+while IFS= read -r line; do
+    number=${line#*:}; number=${number%%,*}
+    printf '{"_id":%s,"text":"%s"}\n' "$number" "$number"
+done
+"""
+"""Answers each record with the number that the process knows it by: those that it was given, from 0 up."""
+
 FILE = r"""
 echo started >&2
 while IFS= read -r line; do
@@ -79,7 +88,7 @@ def make_streamed(folder: Path) -> Project:
     """Make the project, with the recipe locked."""
     project = make_project(folder)
     (project.recipe / "recipe.py").write_text(RECIPE)
-    for name, text in (("serve", SERVE), ("batch", BATCH), ("file", FILE)):
+    for name, text in (("serve", SERVE), ("batch", BATCH), ("file", FILE), ("numbered", NUMBERED)):
         (project.recipe / "src" / f"{name}.sh").write_text(text)
     project.call("lock", "copier")
     return project

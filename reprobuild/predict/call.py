@@ -299,7 +299,7 @@ class Call:
             return
         options = self.options
         devices = split_devices(options.device)
-        workers = Workers(self.target, devices=devices, jobs=options.jobs, idle=0.0, tell=self._tell)
+        workers = Workers(self.target, devices=devices, jobs=options.jobs, tell=self._tell)
         with contextlib.closing(workers):
             yield workers
 

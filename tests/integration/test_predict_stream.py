@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,56 @@ def test_one_process_for_many_calls(bench: Bench) -> None:
         assert bench.leftovers() == []
         assert model.predict(text="again") == "again"
         assert bench.starts == 2
+
+
+TRACED = """
+import sys
+
+events = []
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+sys.addaudithook(lambda event, _: events.append(event) if event in STARTS else None)
+from reprobuild.cli import main
+
+code = main()
+print(code, *events)
+"""
+"""The command line, and then its exit code and everything that started a process."""
+
+
+def test_only_what_is_missing_reaches_the_model_and_nothing_starts_where_nothing_is(
+    made: Project, tmp_path: Path
+) -> None:
+    shutil.rmtree(made.store / "predictions", ignore_errors=True)
+    source, destination = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    argv = ["predict", "copier/numbered", "--input", str(source), "--output", str(destination)]
+
+    def write(numbers: Iterable[int]) -> None:
+        source.write_text("".join(f'{{"text":"text {number}"}}\n' for number in numbers))
+
+    write(range(9000))
+    made.call(*argv)
+    write(range(9999, -1, -1))
+    summary = made.call(*argv, "--json").json
+    assert (summary["items"], summary["cached"], summary["computed"]) == (10_000, 9000, 1000)
+    given = [int(json.loads(line)["text"]) for line in destination.read_text().splitlines()]
+    assert given[:1000] == list(range(1000)), "its own count of the records that it was given"
+    before = destination.read_bytes()
+    assert traced(made, argv) == "0\n"
+    assert destination.read_bytes() == before
+    write(range(10_001))
+    assert traced(made, argv).startswith("0 subprocess.Popen"), "a process that starts is seen"
+
+
+def traced(project: Project, arguments: list[str]) -> str:
+    done = subprocess.run(
+        [project.python, "-c", TRACED, *project.argv(*arguments)[3:]],
+        cwd=project.folder,
+        env=project.full_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout
 
 
 ONE_IS_TO_BLAME = {"die": "exit code 9", "abort": "exit code 139", "leave": "exit code 9"}

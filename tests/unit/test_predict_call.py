@@ -17,6 +17,7 @@ from reprobuild.predict.call import Options, Summary
 from reprobuild.predict.chunks import FIRST
 from reprobuild.predict.files import predict_file
 from tests.host_engine import HostEngine, make_target
+from tests.streaming import streamer
 
 PICKY = (
     'python3 -c "import json, sys\n'
@@ -231,3 +232,16 @@ def test_each_run_of_a_predictor_that_samples_has_a_seed_of_its_own(tmp_path: Pa
     assert len(set(seeds)) == len(bench.engine.commands) > 1
     bench.predict(["same"] * 400, parameters={"seed": 5})
     assert [output["output"] for output in bench.outputs()] == [5] * 400
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_process_that_lives_on_serves_all_chunks_of_a_call(tmp_path: Path, jobs: int) -> None:
+    bench = Bench(tmp_path, PICKY)
+    bench.target = make_target(tmp_path, bench.engine, default=streamer())
+    given = texts(3000, at2500="fail for a reason")
+    summary = bench.predict(given, jobs=jobs, keep_going=True)
+    assert len(bench.engine.processes) == jobs
+    assert all(process.poll() is not None for process in bench.engine.processes)
+    assert [failure.reason for failure in summary.failed] == ["for a reason"]
+    outputs = [output.get("output") for output in bench.outputs()]
+    assert outputs == [None if n == 2500 else text[::-1] for n, text in enumerate(given)]
