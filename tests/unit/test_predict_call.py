@@ -242,6 +242,6 @@ def test_a_process_that_lives_on_serves_all_chunks_of_a_call(tmp_path: Path, job
     summary = bench.predict(given, jobs=jobs, keep_going=True)
     assert len(bench.engine.processes) == jobs
     assert all(process.poll() is not None for process in bench.engine.processes)
-    assert [failure.reason for failure in summary.failed] == ["for a reason"]
+    assert [failure.reason for failure in summary.failed] == ["it said: for a reason"]
     outputs = [output.get("output") for output in bench.outputs()]
     assert outputs == [None if n == 2500 else text[::-1] for n, text in enumerate(given)]
