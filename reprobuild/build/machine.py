@@ -20,6 +20,10 @@ from reprobuild.errors import ReprobuildError
 from reprobuild.process import run_program
 from reprobuild.store.file_system import NETWORK_FILE_SYSTEMS, file_system_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.engine.nvidia import Machine
+
 Status = Literal["ok", "warn", "missing"]
 
 LEAST_PYTHON = (3, 11)
@@ -50,6 +54,7 @@ def examine(project: Project) -> list[Finding]:
         lambda: _space(project),
         lambda: _file_system(project),
         lambda: _sandbox(project),
+        gpus,
         _uv,
         lambda: _program("git", "git --version", "executable bits are taken from the file system instead"),
         lambda: _daemon(project),
@@ -114,6 +119,19 @@ def _sandbox(project: Project) -> Finding:
         needed = asked == "sandbox" or (asked == "auto" and not project.docker.probe().available)
         return Finding("sandbox", "missing" if needed else "warn", isolation.missing, isolation.hint)
     return Finding("sandbox", "ok", isolation.name)
+
+
+def gpus(machine: Machine | None = None) -> Finding:
+    """Look for GPUs that predictors can be given; ``machine``: None: this one."""
+    from reprobuild.engine.nvidia import Machine
+
+    try:
+        found = (machine or Machine()).gpus()
+    except ReprobuildError as error:
+        return Finding("gpus", "warn", error.message, error.hint)
+    told = ", ".join(f"{gpu.number}: {gpu.name} (cuda:{gpu.capability})" for gpu in found)
+    driver = f"; driver {found[0].driver}" if found and found[0].driver else ""
+    return Finding("gpus", "ok", f"{told or 'none: predictors compute on the CPU'}{driver}")
 
 
 def _uv() -> Finding:

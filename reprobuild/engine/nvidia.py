@@ -84,6 +84,12 @@ class Machine:
         """Tell of a GPU. Raises EngineError, with the reason, where it can't be used."""
         return self._look_up(number)[0]
 
+    def gpus(self) -> list[Gpu]:
+        """Tell of all GPUs; none without a driver of NVIDIA's. Raises EngineError for one that fails."""
+        if self._has_driver():
+            self._look_up("0")
+        return [gpu for gpu, _ in self._found]
+
     def give(self, numbers: tuple[str, ...]) -> Given:
         """Find what has to be shown to commands that use GPUs. Raises EngineError as ``gpu`` does."""
         if not numbers:
@@ -129,7 +135,7 @@ class Machine:
         return self._found[int(number)]
 
     def _ask(self) -> Iterator[tuple[Gpu, str]]:
-        if not (self._root / "dev/nvidiactl").exists() and not (self._root / "proc/driver/nvidia").exists():
+        if not self._has_driver():
             raise EngineError(
                 "there is no GPU here that can be used: no driver of NVIDIA's is loaded (/dev/nvidiactl)",
                 _NO_GPU,
@@ -153,6 +159,9 @@ class Machine:
         version = self._version()
         for number, one in enumerate(answer["gpus"]):
             yield Gpu(str(number), one["capability"], one["name"], one["uuid"], version), one["bus"]
+
+    def _has_driver(self) -> bool:
+        return any((self._root / place).exists() for place in ("dev/nvidiactl", "proc/driver/nvidia"))
 
     def _version(self) -> str:
         plain = _read(self._root / "sys/module/nvidia/version").strip()

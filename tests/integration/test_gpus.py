@@ -24,6 +24,7 @@ from reprobuild.predict.target import make_target
 from reprobuild.settings import load as load_settings
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
+from reprobuild.store.store import Store
 from tests.daemons import Docker
 from tests.gpus import LIBRARY, VERSION, machine, make_root
 from tests.own_recipes import realize
@@ -189,21 +190,29 @@ def test_on_the_command_line_it_is_exit_code_5_with_the_reason(own_recipes: Proj
 # By a daemon.
 
 
-def test_a_daemon_without_nvidias_tools_says_so(docker: Docker, root: Path, here: Sandboxes) -> None:
-    from reprobuild.store.store import Store
-
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("docker", "could not select device driver"),
+        ("podman", "unresolvable CDI devices nvidia.com/gpu=GPU-"),
+    ],
+)
+def test_a_daemon_without_nvidias_tools_says_so(
+    name: str, said: str, root: Path, here: Sandboxes, request: pytest.FixtureRequest
+) -> None:
+    daemon = request.getfixturevalue(name)
+    assert isinstance(daemon, Docker)
     with shared_folder(os.geteuid()) as folder:
-        engine = DockerEngine(Store.open(folder), "", docker.environment, machine=machine(root))
+        engine = DockerEngine(Store.open(folder), "", daemon.environment, machine=machine(root))
         assert engine.gpu("1").capability == "8.6"
         with engine.ground(layers_of(here.lowers, engine.store)) as ground:
             with pytest.raises(EngineError) as raised:
                 engine.run(ground, Command(("/bin/true",), devices=("1",)))
-            assert "could not select device driver" in raised.value.message
+            assert said in raised.value.message
             assert "NVIDIA Container Toolkit" in raised.value.hint
             with pytest.raises(EngineError, match="there is no GPU 3 here"):
                 engine.run(ground, Command(("/bin/true",), devices=("3",)))
         assert engine.daemon.client.containers(all=True) == []
-        elsewhere = DockerEngine(Store.open(folder), "", docker.environment, machine=machine(root))
-        elsewhere.daemon.host = "tcp://gpus.example:2376"
+        engine.daemon.host = "tcp://gpus.example:2376"
         with pytest.raises(EngineError, match="a daemon elsewhere"):
-            elsewhere.gpu("0")
+            engine.gpu("0")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reprobuild.build.machine import gpus
 from reprobuild.engine.nvidia import FOLDERS, INSIDE, Machine, told_where
 from reprobuild.engine.protocol import Command, Gpu, environment
 from reprobuild.errors import EngineError
@@ -27,6 +28,17 @@ def test_gpus_are_told_in_the_drivers_order(tmp_path: Path) -> None:
     uuid = "GPU-abababab-abab-abab-abab-ababababab0"
     assert here.gpu("0") == Gpu("0", "9.0", "Stand-in 1", f"{uuid}1", VERSION)
     assert here.gpu("1") == Gpu("1", "8.6", "Stand-in 2", f"{uuid}2", VERSION)
+
+
+def test_doctor_tells_of_all_of_them(tmp_path: Path) -> None:
+    found = gpus(machine(make_root(tmp_path / "both", (1, 2))))
+    told = f"0: Stand-in 1 (cuda:9.0), 1: Stand-in 2 (cuda:8.6); driver {VERSION}"
+    assert (found.status, found.what) == ("ok", told)
+    without = gpus(machine(tmp_path / "none"))
+    assert (without.status, without.what) == ("ok", "none: predictors compute on the CPU")
+    broken = gpus(machine(make_root(tmp_path / "broken"), FAKE_CUDA_FAIL="999"))
+    assert (broken.status, broken.mend[:20]) == ("warn", "see what nvidia-smi ")
+    assert "an error of the stand-in (999)" in broken.what
 
 
 def test_what_is_given_is_the_gpus_own_node_and_the_drivers(tmp_path: Path) -> None:

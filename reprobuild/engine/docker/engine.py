@@ -130,6 +130,7 @@ class DockerEngine:
         dialogue: Dialogue | None = None,
         ending: int | None = None,
     ) -> Result:
+        from reprobuild.engine.docker.container import GPU_HINT
         from reprobuild.engine.docker.helper import RelayError
         from reprobuild.engine.docker.run import Run
         from reprobuild.engine.doorway import closed_once
@@ -139,7 +140,7 @@ class DockerEngine:
                 raise TypeError(f"the docker engine runs commands on images, not on {type(ground).__name__}")
             _refuse(command, capture)
             gpus = tuple(self.gpu(number).uuid for number in command.devices)
-            with telling(self.daemon):
+            with telling(self.daemon, *([GPU_HINT] if gpus else [])):
                 if gateway is not None and self._may_serve(gateway):
                     run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
                     try:
@@ -211,8 +212,8 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def telling(daemon: Daemon) -> Iterator[None]:
-    """Say in our words what the connection or the daemon refuses inside."""
+def telling(daemon: Daemon, hint: str = "run: reprobuild doctor") -> Iterator[None]:
+    """Say in our words what the connection or the daemon refuses inside; ``hint``: what to do then."""
     import requests
     import urllib3
     from docker.errors import APIError, DockerException
@@ -221,7 +222,7 @@ def telling(daemon: Daemon) -> Iterator[None]:
         yield
     except APIError as error:
         why = str(error.explanation or error)
-        raise EngineError(f"{daemon.name}: {why}", "run: reprobuild doctor") from error
+        raise EngineError(f"{daemon.name}: {why}", hint) from error
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
         why = f"the connection to {daemon.name} broke: {error}"
         raise EngineError(why, "check it with: docker version") from error
