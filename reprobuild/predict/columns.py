@@ -21,6 +21,8 @@ from reprobuild.predict.strict import Json, parse_strictly
 if TYPE_CHECKING:
     import pyarrow
 
+    from reprobuild.predict.embedded import EmbeddedFiles
+
 ROWS = 8192
 """Rows taken at a time, at most."""
 SIZE = 8 << 20
@@ -48,10 +50,12 @@ def read_columns(
     *,
     limit: int | None = None,
     rewrite: Rewrite | None = None,
+    embedded: EmbeddedFiles | None = None,
 ) -> Iterator[list[bytes]]:
     """Give the canonical form of what is taken of each row, in chunks, in order.
 
-    ``file``: one that can be sought in, of ``form`` ``parquet`` or ``arrow``, or the path of a ``dataset``.
+    ``file``: one that can be sought in, of ``form`` ``parquet`` or ``arrow``, or the path of a ``dataset``;
+    ``embedded``: takes files that stand in columns as bytes.
     Raises what ``refuse`` makes, with the row counted from 1 (0: the whole file), UsageError without pyarrow.
     """
     import pyarrow
@@ -62,7 +66,7 @@ def read_columns(
             if limit is not None and done + len(batch) > limit:
                 batch = batch.slice(0, limit - done)
             if len(batch):
-                yield _encode(batch, done + 1, intake, refuse, rewrite)
+                yield _encode(batch, done + 1, intake, refuse, rewrite, embedded)
             done += len(batch)
             if done == limit:
                 return
@@ -168,7 +172,12 @@ def _columns(names: list[str], intake: Intake, refuse: Refuse) -> list[str]:
 
 
 def _encode(
-    batch: pyarrow.RecordBatch, first: int, intake: Intake, refuse: Refuse, rewrite: Rewrite | None
+    batch: pyarrow.RecordBatch,
+    first: int,
+    intake: Intake,
+    refuse: Refuse,
+    rewrite: Rewrite | None,
+    embedded: EmbeddedFiles | None,
 ) -> list[bytes]:
     columns = {
         name: _values(column, name, first, refuse)
@@ -176,6 +185,12 @@ def _encode(
     }
     fields = [name for name, _ in intake.sources]
     taken = [columns[source] for _, source in intake.sources]
+    if embedded is not None:
+        is_file = [intake.fields.types[name] == "file" for name in fields]
+        taken = [
+            list(map(embedded.path, column)) if file else column
+            for column, file in zip(taken, is_file, strict=True)
+        ]
     records = [dict(zip(fields, row, strict=True)) for row in zip(*taken, strict=True)]
     encoded = intake.encode(records, range(first, first + len(records)), refuse, rewrite)
     intake.commit(_carried(columns, first, intake, refuse), len(records))

@@ -24,6 +24,10 @@ from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
 from reprobuild.value import NOTHING, Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.predict.embedded import EmbeddedFiles
+
 
 class Shape(Value, kw_only=True):
     """How records are taken from inputs, and what is written of them."""
@@ -93,6 +97,7 @@ def predict_file(
             staged=(staged := StagedFiles(fields) if fields.files else None),
             folder=folder,
             hint=f"{tag} takes {kinds}",
+            embedded=_embedded(stack, folder) if fields.files else None,
         )
         metrics = stack.enter_context(_metrics(shape.metrics, call, tag, options, folder))
         write = _nowhere if destination is None else stack.enter_context(_packed(destination, form))
@@ -145,6 +150,14 @@ def _told(chunks: Iterator[list[bytes]], intake: Intake, tag: str, tell: Tell) -
         names = [ascii(name)[1:-1][:60] for name in intake.ignored]
         more = ", …" if len(names) > SHOWN else ""
         tell(Note(f"ignored, since {tag} does not take it: {', '.join(names[:SHOWN])}{more}"))
+
+
+def _embedded(stack: contextlib.ExitStack, folder: str | None) -> EmbeddedFiles:
+    from reprobuild.predict.embedded import EmbeddedFiles
+
+    files = EmbeddedFiles(folder)
+    stack.callback(files.close)
+    return files
 
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

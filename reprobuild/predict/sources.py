@@ -9,7 +9,7 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from reprobuild.errors import InputError
 from reprobuild.predict.forms import STANDARD, Form
@@ -18,6 +18,9 @@ from reprobuild.predict.packing import MAGIC, PackingError, unpacked
 from reprobuild.predict.places import opened
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.staging import StagedFiles
+
+if TYPE_CHECKING:
+    from reprobuild.predict.embedded import EmbeddedFiles
 
 COLUMNS = ("parquet", "arrow", "dataset")
 """Formats that have rows, and no lines."""
@@ -35,14 +38,16 @@ class Sources:
         staged: StagedFiles | None,
         folder: str | None,
         hint: str,
+        embedded: EmbeddedFiles | None = None,
     ) -> None:
         """``staged``: takes the files that records name; ``folder``: where a file is made if need be;
-        ``hint``: what helps where a record does not fit."""
+        ``hint``: what helps where a record does not fit; ``embedded``: takes files that columns hold."""
         self._sources = sources
         self._intake = intake
         self._staged = staged
         self._folder = folder
         self._hint = hint
+        self._embedded = embedded
         self._starts: list[int] = []
         self._names: list[str] = []
 
@@ -100,14 +105,25 @@ class Sources:
     ) -> Iterator[list[bytes]]:
         from reprobuild.predict.columns import dataset_files, demand_arrow, read_columns
 
+        def read(file: BinaryIO | str) -> Iterator[list[bytes]]:
+            return read_columns(
+                file,
+                form.format,
+                self._intake,
+                refuse,
+                limit=limit,
+                rewrite=rewrite,
+                embedded=self._embedded,
+            )
+
         if form.format == "dataset":
             dataset_files(path, refuse)  # before pyarrow is asked for: it may be another folder
         demand_arrow(shown)
         if form.format == "dataset":
-            yield from read_columns(path, form.format, self._intake, refuse, limit=limit, rewrite=rewrite)
+            yield from read(path)
             return
         with opened(path) as file, self._sought(file) as whole:
-            yield from read_columns(whole, form.format, self._intake, refuse, limit=limit, rewrite=rewrite)
+            yield from read(whole)
 
     @contextlib.contextmanager
     def _sought(self, file: BinaryIO) -> Iterator[BinaryIO]:

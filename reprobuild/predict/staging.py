@@ -18,7 +18,8 @@ from reprobuild.predict.runner import FILES
 
 Json = Any
 
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
+"""The endings of names that predictors see."""
 
 
 def _refused(where: int, reason: str) -> Exception:
@@ -70,7 +71,7 @@ class StagedFiles:
             reason = getattr(error, "strerror", None) or str(error)
             raise refuse(where, f"the field {field} names {ascii(text)[:200]}: {reason}") from None
         suffix = os.path.splitext(path.name)[1]
-        name = digest.hex + (suffix if _SUFFIX.fullmatch(suffix) else "")
+        name = digest.hex + (suffix if SUFFIX.fullmatch(suffix) else "")
         self._names[path] = name
         self._sources[name] = path
         return name

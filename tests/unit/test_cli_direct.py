@@ -67,6 +67,29 @@ def test_all_else_is_left_to_click(line: str) -> None:
     assert direct.answer(line.split()) is None
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_an_output_may_be_missing_beside_metrics_alone(
+    before: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def note(session: Session, *places: object, **options: Any) -> int:
+        calls.append((*places, options["metrics"], options["mapping"]))
+        return 0
+
+    monkeypatch.setattr("reprobuild.cli.predict.predict", note)
+    metrics = ["--metrics", "M", "--map", "a=b"]
+    inputs = ["--input", "F", "--input", "-"]
+    line = [*metrics, "a", *inputs] if before else ["a", *inputs, *metrics]
+    monkeypatch.setattr(sys, "argv", ["reprobuild", "predict", *line])
+    assert cli.main() == 0
+    assert calls == [("a", ("F", "-"), None, "M", ("a=b",))]
+    store = ["--store", str(tmp_path / "S")]
+    monkeypatch.setattr(sys, "argv", ["reprobuild", "predict", "tutorial", *inputs, *store])
+    assert cli.main() == 2
+    assert "missing option '--output'" in capsys.readouterr().err
+
+
 def test_an_error_ends_a_plain_call_as_it_ends_any(tmp_path: Path) -> None:
     plain = ["predict", "nowhere", "--input", "F", "--output", "-", "--json", "--store", str(tmp_path / "S")]
     package = str(Path(cli.__file__).parents[2])

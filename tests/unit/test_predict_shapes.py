@@ -286,6 +286,36 @@ def test_files_of_tables_travel_by_digest(tmp_path: Path) -> None:
         bench.predict([sources[0], bench.put("b/in.csv", "path\nx\n")])
 
 
+def test_files_that_columns_hold_travel_by_digest(tmp_path: Path) -> None:
+    command = (
+        'python3 -c "import json, sys\n'
+        "for line in open(sys.argv[1]):\n"
+        "    path = json.loads(line)['path'].replace('/in', sys.argv[1].rpartition('/')[0])\n"
+        "    print(json.dumps({'output': open(path).read() + path[-4:]}))\" {input} > {output}"
+    )
+    kinds: dict[str, Any] = {"inputs": {"path": File}, "outputs": {"output": str}, "scope": "item"}
+    bench = Bench(tmp_path, default=predictor(command, **kinds))
+    (tmp_path / "c.txt").write_text("c")
+    (bench.target.store / "tmp").mkdir(parents=True)
+    held = [
+        {"bytes": b"a", "path": "/elsewhere/a.png"},
+        {"bytes": b"b", "path": None},
+        {"bytes": None, "path": "c.txt"},
+        {"bytes": b"a", "path": "other.png"},
+    ]
+    source = table(tmp_path / "in.parquet", {"image": held})
+    assert bench.predict(source, mapping={"path": "image"}).computed == 3
+    got = [one["output"] for one in bench.got()]
+    assert (got[0], got[1][0], got[2:]) == ("a.png", "b", ["c.txt", "a.png"])
+    (tmp_path / "a.png").write_text("a")
+    assert bench.predict(bench.lines("in.jsonl", {"path": "a.png"})).cached == 1
+    assert bench.predict(table(tmp_path / "raw.parquet", {"path": [b"b"]})).cached == 1
+    nothing = table(tmp_path / "no.parquet", {"path": [held[0], {"bytes": None, "path": None}]})
+    with pytest.raises(InputError, match=r"row 2: the field path is null where the path of a file is needed"):
+        bench.predict(nothing)
+    assert not list((bench.target.store / "tmp").iterdir())
+
+
 METRIC = (
     'python3 -c "import json, sys\n'
     "with open(sys.argv[2], 'w') as out:\n"
