@@ -58,7 +58,7 @@ class PredictionCache:
         self._pid = 0
         self._hits: dict[bytes, int] = {}
         self._hits_pid = os.getpid()
-        self._flushed = time.monotonic()
+        self._flushed = 0.0  # what is counted first is written at once: a script may end without close()
 
     @classmethod
     def open(cls, store: Path, environment: Mapping[str, str] = os.environ) -> PredictionCache:
