@@ -26,6 +26,7 @@ from reprobuild.digest import Digest
 from reprobuild.errors import OfflineError, UsageError
 from reprobuild.events import Note
 from reprobuild.lock import bodies
+from reprobuild.lock.borrowed import borrow
 from reprobuild.lock.changes import SourceChange, source_changes
 from reprobuild.lock.kinds import resolver
 from reprobuild.lock.resolver import Context
@@ -140,7 +141,8 @@ def _kept_or_resolved(
     def pins_of(step: Step, growth: Growth) -> tuple[Pin, ...]:
         key = step.lock_key(project.platform)
         if key not in kept:
-            kept[key] = _resolve(project, evaluated, step, growth)
+            borrowed = borrow(project, evaluated.recipe.name, step, growth)
+            kept[key] = borrowed or _resolve(project, evaluated, step, growth)
         return kept[key]
 
     return pins_of
