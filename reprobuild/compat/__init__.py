@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from reprobuild.compat.texts import is_empty_text as is_empty_text
     from reprobuild.compat.texts import remove_empty_inputs as remove_empty_inputs
     from reprobuild.compat.texts import ungroup_values as ungroup_values
+    from reprobuild.compat.types import DocumentType as DocumentType
+    from reprobuild.compat.types import InstanceDict as InstanceDict
+    from reprobuild.compat.types import MetricsType as MetricsType
+    from reprobuild.compat.types import NestedDict as NestedDict
+    from reprobuild.compat.types import SummaryType as SummaryType
+    from reprobuild.compat.types import TextType as TextType
 
 _MODULES = {
     "container": ("DockerContainer", "image_exists", "make_volume_map", "run_command"),
@@ -77,6 +83,7 @@ _MODULES = {
         "remove_empty_inputs",
         "ungroup_values",
     ),
+    "types": ("DocumentType", "InstanceDict", "MetricsType", "NestedDict", "SummaryType", "TextType"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

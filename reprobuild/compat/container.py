@@ -75,12 +75,17 @@ def run_command(
     """Run a shell text in an image, and give what it printed, both streams as they came.
 
     ``image``: the tag of a built image, or a recipe's name; ``volume_map``: folder of the host → folder
-    inside, copied in before and back after; ``stdout``, ``stderr``: which streams count; ``silent``:
-    do not show them meanwhile; ``network_disabled``: there is never a network, and what asks for it is named;
-    ``cuda``: with the GPUs of this machine. Raises PredictionFailedError where the command ends with
-    another code than 0, RefusedFetchError where that is for want of the network, UsageError for an image
-    that is not there, EngineError.
+    inside, copied in before and back after (made where it is not there); ``stdout``, ``stderr``: which
+    streams count; ``silent``: do not show them meanwhile; ``network_disabled``: there is never a network,
+    and what asks for it is named; ``cuda``: with the GPUs of this machine. Raises PredictionFailedError
+    where the command ends with another code than 0, RefusedFetchError where that is for want of the
+    network, UsageError for an image that is not there, EngineError.
     """
+    for folder in volume_map or {}:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{folder} can't be a folder of a command: {error.strerror}") from None
     project = _project()
     return _run(project, _target(project, image), command, volume_map or {}, stdout, stderr, silent, cuda)
 

@@ -188,7 +188,6 @@ def test_streams_are_shown_meanwhile_and_counted_as_asked(
 def test_several_folders_and_what_a_failed_command_left(image: str, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
-    two.mkdir()
     (one / "a").write_text("a")
     command = "cp /x/a '/y z/b'; rm /x/a; echo '#'; exit 4 # done"
     with pytest.raises(PredictionFailedError, match="exit code 4"):
@@ -208,6 +207,8 @@ def test_images_are_found_or_named(image: str) -> None:
         run_command("danieldeutsch/tutorial:1.0", "true")
     with pytest.raises(UsageError, match="with"):
         DockerContainer(image).run_command("true")
+    with pytest.raises(UsageError, match="can't be a folder of a command"):
+        run_command(image, "true", {__file__: "/x"})
 
 
 @pytest.mark.parametrize("engine", ["sandbox"], indirect=True)
