@@ -23,6 +23,7 @@ from reprobuild.predict.files import predict_file
 from reprobuild.predict.key import KeyMaker
 from reprobuild.predict.parameters import check_device
 from reprobuild.predict.target import Target
+from reprobuild.predict.upkeep import clear
 from tests.host_engine import HostEngine, make_target
 
 KILLS = 20
@@ -206,3 +207,62 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
         audit = audit_predictions(cache)
         assert audit.findings == ()
         assert audit.checked > 0
+
+
+TENANT = """
+import hashlib, sys
+from pathlib import Path
+from reprobuild.predict.cache import PredictionCache
+from reprobuild.predict.sealed import provenance
+
+cache = PredictionCache.open(Path(sys.argv[1]))
+making = b'{"n":%d}' % int(sys.argv[2])
+origin = provenance("cpu:x86_64", "host", seconds=1.0, items=100, run="0" * 12, making=making)
+print("ready", flush=True)
+for start in range(0, 10**6, 100):
+    records = [b'{"text":"%d"}' % n for n in range(start, start + 100)]
+    pairs = [(hashlib.sha256(making + b"\\n" + record).digest(), record * (20_000 if n == 7 else 1) + b"\\n")
+             for n, record in enumerate(records)]
+    cache.put_many(pairs, origin, tag=f"t{sys.argv[2]}/default", making=making, records=records)
+    found = cache.get_many([key for key, _ in pairs])
+    cache.hit(making, len(found.outputs))
+    for key, output in pairs:
+        assert found.outputs.get(key, output) == output
+    print(start + 100, flush=True)
+"""
+
+CLEANER = """
+import sys, time
+from pathlib import Path
+from reprobuild.predict.cache import PredictionCache
+from reprobuild.predict.upkeep import clear, enforce
+
+cache = PredictionCache.open(Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    print(enforce(cache, 200_000).predictions, flush=True)
+    print(clear(cache, ["t1"]).predictions, flush=True)
+"""
+
+
+@pytest.mark.once
+def test_cleared_while_others_write_and_read(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    tenants = [start(TENANT, str(tmp_path), str(number)) for number in range(3)]
+    cleared = 0
+    for _ in range(4):
+        cleaner = start(CLEANER, str(tmp_path))
+        cleared += sum(int(line) for line in kill_after(cleaner, chance.uniform(0.2, 0.6)) if line.isdigit())
+        assert all(tenant.poll() is None for tenant in tenants), "nobody fails because somebody clears"
+    written = [max(map(int, filter(str.isdigit, kill_after(tenant, 0)))) for tenant in tenants]
+    assert cleared and all(written)
+    with PredictionCache.open(tmp_path) as cache:
+        audit = audit_predictions(cache)
+        assert audit.findings == ()
+        makings = {making.number: making for making in cache.makings()}
+        for number, making in makings.items():
+            assert all(row.tag == making.tag for row in cache.rows(making=number))
+        clear(cache)
+        assert (cache.makings(), list(cache.inputs()), cache.stats().predictions) == ([], [], 0)
+        cache.sweep(age=-1.0)
+        assert not list(cache.folder.glob("??/??/*.val"))
