@@ -29,28 +29,43 @@ NO_TESTS = 5
 @click.command("test")
 @click.argument("names", nargs=-1, metavar="NAME…")
 @all_option
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="D",
+    help="For predictors with cuda: a GPU: 0, 1, …",
+)
 @set_option
 @strict_network_option
 @trust_option
 @click.pass_obj
 def command(
-    session: Session, names: tuple[str, ...], everything: bool, sets: tuple[str, ...], trust: bool
+    session: Session,
+    names: tuple[str, ...],
+    everything: bool,
+    device: str,
+    sets: tuple[str, ...],
+    trust: bool,
 ) -> int:
     """Run the examples of each predictor, then the recipe's own tests with pytest where it is installed.
 
-    A tag or an image ID has examples too: they travel in the image. Exit code 1 if any fails.
+    A tag or an image ID has examples too: they travel in the image. Own tests are told of the device by
+    TEST_DEVICES. Exit code 1 if any fails.
     """
     code = 0
     with session.working() as project:
         chosen = chosen_names(project, names, everything=everything, locked=True)
     for name in chosen:
         with session.working() as project:
-            passed = _test(session, project, name, sets, trust=trust)
+            passed = _test(session, project, name, device, sets, trust=trust)
         code = code if passed else FAILED
     return code
 
 
-def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], *, trust: bool) -> bool:
+def _test(
+    session: Session, project: Project, name: str, device: str, sets: tuple[str, ...], *, trust: bool
+) -> bool:
     from reprobuild.build.find import is_reference
     from reprobuild.predict.target import make_target
     from reprobuild.predict.testing import run_examples
@@ -58,7 +73,7 @@ def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], 
     target = make_target(project, image_of(project, name, sets, trust=trust))
     folder = Path() if is_reference(project, name) else project.recipe_folder(name)
     examples: list[dict[str, Any]] = []
-    for outcome in run_examples(target, tell=project.tell, folder=folder):
+    for outcome in run_examples(target, tell=project.tell, folder=folder, device=device):
         examples.append(
             {
                 "predictor": outcome.predictor,
@@ -75,7 +90,7 @@ def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], 
             )
     if not examples and not session.json:
         say(f"note: {name} has no examples")
-    own = None if is_reference(project, name) else _own_tests(session, project, folder)
+    own = None if is_reference(project, name) else _own_tests(session, project, folder, device)
     failed = sum(not example["passed"] for example in examples)
     if session.json:
         print_json(document(recipe=name, examples=examples, own_tests=own))
@@ -87,7 +102,7 @@ def _test(session: Session, project: Project, name: str, sets: tuple[str, ...], 
     return not failed and own != "failed"
 
 
-def _own_tests(session: Session, project: Project, folder: Path) -> str | None:
+def _own_tests(session: Session, project: Project, folder: Path, device: str) -> str | None:
     """Run a recipe's ``tests`` with pytest: ``passed``, ``failed``, ``not run``; None where it has none."""
     tests = folder / "tests"
     if not tests.is_dir():
@@ -101,6 +116,7 @@ def _own_tests(session: Session, project: Project, folder: Path) -> str | None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **({} if device in ("cpu", "-1") else {"TEST_DEVICES": device}),
         "REPROBUILD_STORE": settings.store,
         "REPROBUILD_RECIPES": os.pathsep.join(settings.recipes),
         "REPROBUILD_ENGINE": settings.engine,

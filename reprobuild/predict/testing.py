@@ -16,6 +16,7 @@ from reprobuild.errors import ReprobuildError
 from reprobuild.events import Tell, ignore
 from reprobuild.predict.call import Options
 from reprobuild.predict.model import Model
+from reprobuild.predict.parameters import CPU, check_device, split_devices
 from reprobuild.predict.target import Target
 
 Json = Any
@@ -44,25 +45,39 @@ def run_examples(
     *,
     tell: Tell = ignore,
     folder: Path = Path(),
+    device: str = CPU,
 ) -> Iterator[Outcome]:
     """Run every example of every predictor, computed anew: the cache is neither read nor written.
 
-    ``folder``: the recipe's, which paths of files in examples are relative to.
+    ``folder``: the recipe's, which paths of files in examples are relative to; ``device``: for predictors
+    that can use a GPU. Raises UsageError for what is no device, EngineError where there is no such GPU.
     """
+    split_devices(device)
+    for predictor in target.predictors.values():
+        check_device(predictor, device if predictor.cuda else CPU, target.engine)
     for name, predictor in target.predictors.items():
         for index, example in enumerate(predictor.examples):
             started = time.perf_counter()
             try:
-                problem = _run(target, name, predictor, example, tell, folder)
+                asked = Options(cache="off", device=device if predictor.cuda else CPU)
+                problem = _run(target, name, predictor, example, asked, tell, folder)
             except ReprobuildError as error:
                 problem = error.message
             yield Outcome(f"{target.recipe}/{name}", index, problem, time.perf_counter() - started)
 
 
-def _run(target: Target, name: str, predictor: Predictor, example: Example, tell: Tell, folder: Path) -> str:
+def _run(
+    target: Target,
+    name: str,
+    predictor: Predictor,
+    example: Example,
+    asked: Options,
+    tell: Tell,
+    folder: Path,
+) -> str:
     # One field's value or a dict of several: give back what was taken apart.
     sole = next(iter(predictor.outputs)) if len(predictor.outputs) == 1 else ""
-    model = Model(target, name, Options(cache="off"), tell=tell, folder=folder)
+    model = Model(target, name, asked, tell=tell, folder=folder)
     outputs = model.predict_batch([given for given, _ in example.items], **example.parameters)
     for place, ((_, expected), output) in enumerate(zip(example.items, outputs, strict=True)):
         got = {sole: output} if sole else output

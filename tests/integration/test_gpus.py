@@ -13,6 +13,7 @@ import pytest
 
 from reprobuild.build.project import Project as Built
 from reprobuild.build.realize import realize as build
+from reprobuild.derivation.predictors import Example
 from reprobuild.engine.docker.engine import DockerEngine
 from reprobuild.engine.nvidia import INSIDE
 from reprobuild.engine.protocol import Command, Ground, Result
@@ -21,10 +22,12 @@ from reprobuild.errors import EngineError, PredictionFailedError, UsageError
 from reprobuild.predict.call import Options
 from reprobuild.predict.model import Model
 from reprobuild.predict.target import make_target
+from reprobuild.predict.testing import run_examples
 from reprobuild.settings import load as load_settings
 from reprobuild.store.checkouts import Checkout
 from reprobuild.store.owner import choose_owner
 from reprobuild.store.store import Store
+from reprobuild.value import replace
 from tests.daemons import Docker
 from tests.gpus import LIBRARY, VERSION, machine, make_root
 from tests.own_recipes import realize
@@ -162,6 +165,16 @@ def test_several_gpus_share_the_records_of_a_call(squares: Squares) -> None:
     assert sorted(squares.engine.had) == [("0",), ("2",)]
 
 
+def test_examples_are_run_on_the_gpu_that_was_asked_for(squares: Squares) -> None:
+    target = make_target(squares.project, build(squares.project, "cuda-smoke", {}))
+    example = Example(items=(({"numbers": [7]}, {"squares": [49]}),))
+    able = replace(target.predictor("default"), examples=(example,))
+    target = replace(target, predictors={"default": able})
+    assert [one.problem for one in run_examples(target, device="2")] == [""]
+    assert [one.passed for one in run_examples(target)] == [False]
+    assert squares.engine.had == [("2",), ()]
+
+
 def test_a_gpu_is_neither_the_cpu_nor_for_everybody(squares: Squares) -> None:
     with pytest.raises(PredictionFailedError, match="needs a GPU, and was given the CPU"):
         squares("cpu").predict(numbers=[5])
@@ -185,6 +198,9 @@ def test_on_the_command_line_it_is_exit_code_5_with_the_reason(own_recipes: Proj
     error, hint = ended.err.splitlines()
     assert error.startswith("error: there is no GPU here that can be used: no driver of NVIDIA's is loaded")
     assert hint == "hint: leave --device out to use the CPU"
+    tested = own_recipes.call("test", "cuda-smoke", "--device", "0", check=False)
+    assert (tested.code, tested.err.splitlines()[-2]) == (5, error)
+    assert own_recipes.call("test", "cuda-smoke", "--device", "gpu", check=False).code == 2
 
 
 # By a daemon.
