@@ -43,11 +43,9 @@ class Beside:
         if not carried:
             self._spool.write(b"\n" * count)
             return
-        from orjson import dumps
-
         if self._has_columns:
             carried = [self._flat(one) for one in carried]
-        self._spool.write(b"".join([dumps(one) + b"\n" if one else b"\n" for one in carried]))
+        self._spool.write(b"".join([_written(one) + b"\n" if one else b"\n" for one in carried]))
 
     def lines(self) -> Iterator[bytes] | None:
         """Give the object of each record as a line, ``b"\\n"`` for none; None where no record has any."""
@@ -75,6 +73,15 @@ class Beside:
                 both = {known, kind}
                 self.columns[name] = kind if not known else "float" if both == {"int", "float"} else "any"
         return flat
+
+
+def _written(value: dict[str, Any]) -> bytes:
+    import orjson
+
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # nested more deeply than it goes
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def spliced(beside: bytes, output: bytes) -> bytes:

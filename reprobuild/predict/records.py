@@ -152,7 +152,7 @@ def _encode_fast(
             records, carried = map(list, zip(*map(intake.take, whole), strict=True))
             encoded = fields.encode(records)
             written = [orjson.dumps(whole)]
-    except (orjson.JSONDecodeError, Unfit):
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, Unfit):
         return _encode_strictly(lines, first, fields, refuse, intake)
     keeps_input = intake is not None and intake.keeps_input
     if _may_hide(lines, written, fields, records) or (keeps_input and any(map(_has_large_float, whole))):

@@ -99,6 +99,8 @@ class Sources:
                 yield from chunks
         except PackingError as error:
             raise refuse(0, str(error)) from None
+        except RecursionError:
+            raise refuse(0, "lists or objects are nested too deeply") from None
 
     def _read_columns(
         self, path: str, form: Form, shown: str, refuse: Refuse, limit: int | None, rewrite: Rewrite | None

@@ -28,6 +28,8 @@ from reprobuild.predict.sinks import make_sink
 from tests.forms import Read
 from tests.projects import SOURCE
 
+pytestmark = pytest.mark.once
+
 TEXT = {"text": "str"}
 SPLITS = {"splits": ["train", "test"]}
 ALL = {

@@ -24,6 +24,8 @@ from reprobuild.predict.records import CHUNK_COUNT
 from reprobuild.predict.sinks import make_sink
 from tests.forms import Read
 
+pytestmark = pytest.mark.once
+
 TEXT = {"text": "str"}
 ALL = {"s": "str", "i": "int", "f": "float", "b": "bool", "l": "list[str]", "a": "any"}
 

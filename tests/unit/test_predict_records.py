@@ -18,6 +18,7 @@ from reprobuild.errors import InputError
 from reprobuild.predict import fields as fields_module
 from reprobuild.predict import records as records_module
 from reprobuild.predict.fields import Fields, Unfit
+from reprobuild.predict.intake import Intake
 from reprobuild.predict.records import CHUNK_COUNT, CHUNK_SIZE, encode_records, read_chunks
 from reprobuild.predict.strict import parse_strictly
 
@@ -177,6 +178,44 @@ def test_fast_and_slow_agree(made: list[dict[str, Any]], ascii_only: bool) -> No
     expected = [canonical(record) for record in made]
     assert read("\n".join(lines).encode(), EVERYTHING) == expected
     assert [record for chunk in encode_records(made, EVERYTHING, refuse) for record in chunk] == expected
+
+
+unread = st.recursive(
+    st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.just("\ud800"), st.text('"\\\n,')),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(), st.none() | st.text(), st.dictionaries(st.text("xyz"), unread)), max_size=5
+    ),
+    st.booleans(),
+)
+def test_fast_and_slow_agree_on_what_is_taken(
+    made: list[tuple[str, str | None, dict[str, Any]]], ascii_only: bool
+) -> None:
+    lines, expected, carried = [], [], []
+    for text, name, others in made:
+        ids = {} if name is None else {"id": name}
+        line = json.dumps({**others, "body": text, **ids}, ensure_ascii=ascii_only)
+        lines.append(line.encode("utf-8", "surrogatepass"))
+        expected.append(canonical({"text": text}))
+        carried.append({} if name is None else {"instance_id": name})
+    kept: list[dict[str, Any]] = []
+    intake = Intake(
+        TEXT,
+        mapping={"text": "body", "instance_id": "id"},
+        keep=lambda found, count: kept.extend(found or [{}] * count),
+    )
+    chunks = read_chunks(io.BytesIO(b"\n".join(lines)), TEXT, refuse, intake=intake)
+    if any(b"\xed\xa0\x80" in line for line in lines):
+        with pytest.raises(InputError, match="is not UTF-8"):
+            list(chunks)
+        return
+    assert [record for chunk in chunks for record in chunk] == expected
+    assert kept == carried
 
 
 @given(st.text(alphabet='"\\u0022:,{}ab', max_size=12), st.text(alphabet='"\\u0022:,{}ab', max_size=12))

@@ -23,6 +23,8 @@ from reprobuild.predict.files import Shape, predict_file
 from reprobuild.predict.forms import said_form
 from tests.host_engine import HostEngine, make_target
 
+pytestmark = pytest.mark.once
+
 
 class Bench:
     """A target on the host, and a folder of inputs and outputs."""
@@ -200,6 +202,22 @@ def test_inputs_beside_their_outputs(bench: Bench, many: bool) -> None:
     with pytest.raises(InputError, match="the integer 18446744073709551616 is past"):
         lines = '{"text":"a","n":18446744073709551616}\n' * (5000 if many else 1)
         bench.predict(bench.put("in.jsonl", lines), include_input=True)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_nested_deeply(bench: Bench, many: bool) -> None:
+    for depth in (200, 300, 600):
+        line = '{"text":"a","n":' + "[" * depth + "]" * depth + "}\n"
+        source = bench.put("in.jsonl", line + '{"text":"b"}\n' * (5000 if many else 1))
+        bench.predict(source)
+        assert [one["output"] for one in bench.got()[:2]] == ["a", "b"]
+        for name in ("out.jsonl", "out.csv", "out.parquet"):
+            bench.predict(source, name, include_input=True)
+        assert (bench.folder / "out.jsonl").read_bytes().startswith(b'{"input":' + line[:-1].encode())
+    for depth in (2000, 200_000):
+        line = '{"text":"a","n":' + "[" * depth + "]" * depth + "}\n"
+        with pytest.raises(InputError, match="nested too deeply"):
+            bench.predict(bench.put("in.jsonl", line + '{"text":"b"}\n' * (5000 if many else 1)))
 
 
 def test_columns_beside_their_outputs(bench: Bench) -> None:
