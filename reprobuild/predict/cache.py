@@ -19,7 +19,7 @@ from pathlib import Path
 from reprobuild.errors import CheckFailedError, OutsideError, ReprobuildError
 from reprobuild.predict import bulk, makings
 from reprobuild.predict.makings import Input, Making
-from reprobuild.predict.sealed import Prediction, facts_of, has_coped, seal, seconds_each, unseal
+from reprobuild.predict.sealed import Prediction, facts_of, has_coped, seal_many, seconds_each, unseal
 from reprobuild.store.file_system import MOUNTS, is_network_file_system
 from reprobuild.value import Value
 
@@ -138,7 +138,7 @@ class PredictionCache:
         pairs = list(outputs)
         if wrong := next((key for key, output in pairs if output[-1:] != b"\n"), None):
             raise ValueError(f"the output for {wrong.hex()[:16]} is empty or cut off: it is not kept")
-        sealed = [(key, seal(key, provenance, output)) for key, output in pairs]
+        sealed = seal_many(pairs, provenance)
         with self.connected() as connection:
             written = bulk.write_files(self.folder, sealed)
             with bulk.transaction(connection):

@@ -112,10 +112,11 @@ def keep_inputs(
     ``records``: empty ones are not known.
     """
     (kept,) = connection.execute("SELECT inputs FROM Making WHERE number = ?", (number,)).fetchone()
-    rows: list[Input] = []
-    for key, record in zip(keys, records, strict=True):
-        if (key[0] < SHARE or kept + len(rows) < ALWAYS) and 0 < len(record) <= LARGEST_INPUT:
-            rows.append(Input(key, number, record))
+    rows = [
+        Input(key, number, record)
+        for place, (key, record) in enumerate(zip(keys, records, strict=True), start=kept)
+        if (key[0] < SHARE or place < ALWAYS) and 0 < len(record) <= LARGEST_INPUT
+    ]
     if rows:
         connection.executemany("INSERT OR IGNORE INTO Input VALUES (?, ?, ?)", sorted(rows))
         connection.execute("UPDATE Making SET inputs = inputs + ? WHERE number = ?", (len(rows), number))
