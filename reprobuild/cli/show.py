@@ -120,6 +120,7 @@ def describe_predictor(one: Predictor) -> dict[str, Any]:
         "outputs": dict(one.outputs),
         "protocol": one.protocol,
         "scope": one.scope,
+        "cuda": one.cuda,
         "parameters": {name: parameter.default for name, parameter in one.parameters.items()},
         "examples": len(one.examples),
         **({"macro": one.macro} if one.macro else {}),
@@ -156,8 +157,9 @@ def predictor_lines(predictors: Mapping[str, Mapping[str, Any]]) -> list[str]:
         given = "".join(f", {key}={default}" for key, default in one["parameters"].items())
         recorded = f"; {_pins({'kind': 'predictor', **one})}" if "pins" in one else ""
         macro = f"macro {one['macro']}, " if "macro" in one else ""
+        gpu = "can use a GPU, " if one["cuda"] else ""
         lines.append(
-            f"    scope {one['scope']}, {macro}{count_text(one['examples'], 'example')}{given}{recorded}"
+            f"    scope {one['scope']}, {gpu}{macro}{count_text(one['examples'], 'example')}{given}{recorded}"
         )
     return lines
 

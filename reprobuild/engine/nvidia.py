@@ -90,8 +90,12 @@ class Machine:
             self._look_up("0")
         return [gpu for gpu, _ in self._found]
 
-    def give(self, numbers: tuple[str, ...]) -> Given:
-        """Find what has to be shown to commands that use GPUs. Raises EngineError as ``gpu`` does."""
+    def give(self, numbers: tuple[str, ...], owner: int | None = None) -> Given:
+        """Find what has to be shown to commands that use GPUs.
+
+        ``owner``: the uid that they run as, if it is another than the caller's. Raises EngineError as
+        ``gpu`` does, and for a node that they could not open.
+        """
         if not numbers:
             return Given()
         found = [self._look_up(number) for number in numbers]
@@ -100,9 +104,16 @@ class Machine:
         for gpu, bus in found:
             name = f"nvidia{self._minor(gpu, bus)}"
             nodes[f"/dev/{name}"] = self._node(name)
+        for inside, node in nodes.items():
+            if not _may_open(node, owner):
+                raise EngineError(
+                    f"{inside} can't be opened by whom commands run as",
+                    f"give it to all (as root: chmod 0666 {inside}), or call reprobuild as a user who may",
+                )
         for name in WELCOME:
-            if _is_device(self._root / "dev" / name):
-                nodes[f"/dev/{name}"] = self._node(name)
+            path = self._root / "dev" / name
+            if _is_device(path) and _may_open(path, owner):
+                nodes[f"/dev/{name}"] = path.resolve()
         return Given(nodes, self.libraries())
 
     def libraries(self) -> dict[str, Path]:
@@ -240,6 +251,14 @@ def _is_device(path: Path) -> bool:
         return stat.S_ISCHR(path.stat().st_mode)
     except OSError:
         return False
+
+
+def _may_open(node: Path, owner: int | None) -> bool:
+    """Tell whether whoever runs commands may read and write a node."""
+    if owner is None:
+        return os.access(node, os.R_OK | os.W_OK)
+    about = node.stat()
+    return about.st_mode & 0o006 == 0o006 or about.st_uid == owner
 
 
 def _read(path: Path) -> str:

@@ -131,7 +131,7 @@ class SandboxEngine:
             if command.devices:
                 from reprobuild.engine.nvidia import told_where
 
-                given, command = self.machine.give(command.devices), told_where(command)
+                given, command = self.machine.give(command.devices, self.owner), told_where(command)
             layout = Layout(folder, checkout, command, gateway, self.owner, given, staged=staged)
             from reprobuild.engine.running import Running
 

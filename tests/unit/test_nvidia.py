@@ -137,6 +137,18 @@ def test_a_node_that_is_none_is_said(tmp_path: Path) -> None:
         here.give(("1",))
 
 
+def test_a_node_that_commands_may_not_open_is_said(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    here = machine(root)
+    (root / "dev/nvidia-uvm-tools").symlink_to("/dev/console")  # root's own
+    assert set(here.give(("0",), owner=54321).nodes) == {"/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"}
+    (root / "dev/nvidia-uvm").unlink()
+    (root / "dev/nvidia-uvm").symlink_to("/dev/console")
+    with pytest.raises(EngineError, match="/dev/nvidia-uvm can't be opened") as raised:
+        here.give(("0",), owner=54321)
+    assert "chmod 0666 /dev/nvidia-uvm" in raised.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [
