@@ -1,8 +1,9 @@
 /* A stand-in for NVIDIA's driver (libcuda.so.1) with a GPU for each node /dev/nvidia0, nvidia1, … that opens.
 
    It knows one kernel, "square", and computes it itself: for tests of what a command is given and calls,
-   not of GPUs. Built by: cc -Os -s -fPIC -shared -nostartfiles -Wl,-soname,libcuda.so.1 \
-   -Wl,-z,norelro -Wl,-z,max-page-size=4096 -o libcuda.so.1 libcuda.c
+   not of GPUs. Built by: cc -Os -s -fPIC -shared -nostartfiles -fno-asynchronous-unwind-tables \
+   -Wl,-soname,libcuda.so.1 -Wl,-z,norelro -Wl,-z,max-page-size=4096 -Wl,-z,noseparate-code -Wl,--build-id=none \
+   -o libcuda.so.1 libcuda.c
 
    FAKE_CUDA_DEV: another folder than /dev; FAKE_CUDA_FAIL: the code that cuInit gives; FAKE_CUDA_HANG: it
    never comes back; FAKE_CUDA_CRASH: it ends the process. */
@@ -42,7 +43,7 @@ int cuInit(unsigned flags) {
     if (fail) return atoi(fail);
     if (flags) return INVALID;
     if (!opens("nvidiactl") || !opens("nvidia-uvm")) return NO_DEVICE;
-    int ordinal = 0;
+    int ordinal = count = 0;
     for (int minor = 0; minor < MOST; minor++) {
         char name[32];
         snprintf(name, sizeof name, "nvidia%d", minor);

@@ -175,6 +175,25 @@ def test_examples_are_run_on_the_gpu_that_was_asked_for(squares: Squares) -> Non
     assert squares.engine.had == [("2",), ()]
 
 
+LIVE = """python3 -uc '
+import json, run, sys
+for line in sys.stdin:
+    record = json.loads(line)
+    squares = run.square(record["numbers"], {device})
+    print(json.dumps(dict(_id=record["_id"], squares=squares)))
+'"""
+
+
+def test_a_process_that_lives_on_has_its_gpu(squares: Squares) -> None:
+    target = make_target(squares.project, build(squares.project, "cuda-smoke", {}))
+    live = replace(target.predictor("default"), protocol="stream", command=LIVE)
+    target = replace(target, predictors={"default": live})
+    with Model(target, "default", Options(device="2", cache="off")) as model:
+        assert model.predict(numbers=[3, 4]) == [9, 16]
+        assert model.predict_batch([{"numbers": [5]}, {"numbers": [-6]}]) == [[25], [36]]
+    assert squares.engine.had == [("2",)]
+
+
 def test_a_gpu_is_neither_the_cpu_nor_for_everybody(squares: Squares) -> None:
     with pytest.raises(PredictionFailedError, match="needs a GPU, and was given the CPU"):
         squares("cpu").predict(numbers=[5])
