@@ -129,7 +129,10 @@ def test_macro_travels_and_is_left_out_where_there_is_none() -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"macro": "median"}, "only 'mean' and 'corpus'"),
     "corpus of items": ({"macro": "corpus", "scope": "item"}, "scope 'batch'"),
-    "corpus of a stream": ({"macro": "corpus", "protocol": "stream"}, "protocol 'files'"),
+    "corpus of a stream": (
+        {"macro": "corpus", "protocol": "stream", "command": "python3 serve.py"},
+        "protocol 'files'",
+    ),
     "mean of texts": (
         {"macro": "mean", "outputs": {"score": float, "label": str}},
         "the output label is str",
@@ -141,4 +144,4 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("more, message", WRONG.values(), ids=WRONG)
 def test_macros_that_can_not_be(more: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        predictor(COMMAND, **{**FIELDS, **more})
+        predictor(**{"command": COMMAND, **FIELDS, **more})
