@@ -70,8 +70,8 @@ def read_columns(
             done += len(batch)
             if done == limit:
                 return
-    except (pyarrow.ArrowException, OSError, EOFError) as error:
-        what = " ".join(str(error).split())[:300]
+    except (pyarrow.ArrowException, OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
+        what = " ".join(str(error).split())[:300] or type(error).__name__
         raise refuse(0, f"after row {done}: {what}" if done else f"it is no {form} file: {what}") from None
 
 
@@ -90,7 +90,9 @@ def _parquet(file: BinaryIO, intake: Intake, refuse: Refuse) -> Iterator[pyarrow
     from pyarrow import parquet
 
     # Pages are read as they are needed: a row group may be as large as the file.
-    with parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as opened:
+    with parquet.ParquetFile(
+        file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    ) as opened:
         names = _columns(opened.schema_arrow.names, intake, refuse)
         rows = opened.metadata.num_rows
         groups = range(opened.metadata.num_row_groups)
@@ -108,7 +110,7 @@ def _arrow(file: BinaryIO, intake: Intake, refuse: Refuse) -> Iterator[pyarrow.R
         names = _columns(opened.schema.names, intake, refuse)
         batches = opened if is_stream else map(opened.get_batch, range(opened.num_record_batches))
         for batch in batches:
-            count = max(1, min(ROWS, SIZE * len(batch) // max(batch.nbytes, 1)))
+            count = max(1, min(ROWS, SIZE * len(batch) // max(batch.get_total_buffer_size(), 1)))
             for start in range(0, len(batch), count):
                 yield batch.slice(start, count).select(names)
 
@@ -198,11 +200,16 @@ def _encode(
 
 
 def _values(column: pyarrow.Array, name: str, first: int, refuse: Refuse) -> list[Json]:
+    import pyarrow
+
     try:
+        _check(column)
         values: list[Json] = column.to_pylist()
         if str(column.type) == "extension<arrow.json>":
             return [None if value is None else parse_strictly(value.encode()) for value in values]
         return values
+    except pyarrow.ArrowInvalid:
+        raise
     except ValueError as error:  # texts that are no UTF-8, structs with a name twice, no JSON
         for index in range(len(column)):
             try:
@@ -212,6 +219,21 @@ def _values(column: pyarrow.Array, name: str, first: int, refuse: Refuse) -> lis
             except ValueError as inner:
                 raise refuse(first + index, f"the field {name}: {inner}") from None
         raise refuse(first, f"the field {name}: {error}") from None
+
+
+def _check(column: pyarrow.Array) -> None:
+    """Raise ArrowInvalid for what a damaged file left: pyarrow itself would follow offsets anywhere."""
+    import pyarrow
+
+    try:
+        column.validate(full=True)
+    except pyarrow.ArrowInvalid:
+        # A text that is no UTF-8 can be looked at: then its row is found.
+        if column.type not in (pyarrow.string(), pyarrow.large_string()):
+            raise
+        column.cast(pyarrow.binary() if column.type == pyarrow.string() else pyarrow.large_binary()).validate(
+            full=True
+        )
 
 
 def _carried(columns: dict[str, list[Json]], first: int, intake: Intake, refuse: Refuse) -> list[Carried]:

@@ -46,7 +46,9 @@ class ParquetSink:
         self._rows: list[dict[str, Any]] = []
         self._size = 0
         self._place = _Place(write)
-        self._writer = parquet.ParquetWriter(self._place, self._schema, compression="zstd")
+        self._writer = parquet.ParquetWriter(
+            self._place, self._schema, compression="zstd", write_page_checksum=True
+        )
 
     def write(self, block: bytes) -> None:
         """Take whole lines."""

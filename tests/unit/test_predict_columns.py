@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
 import io
@@ -242,6 +243,61 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path) -> None:
     )
     assert "in.parquet needs pyarrow" in done.stdout
     assert "pip install 'reprobuild[parquet]'" in done.stdout
+
+
+DAMAGE = """
+import random, sys
+from pathlib import Path
+from reprobuild.errors import InputError
+from tests.forms import Read
+path = Path(sys.argv[1])
+types = {"s": "str", "l": "list[str]", "d": "dict", "f": "float"}
+whole, chance, refused = path.read_bytes(), random.Random(7), 0
+for _ in range(150):
+    data = bytearray(whole)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    path.write_bytes(data)
+    try:
+        Read(types, path)
+    except InputError:
+        refused += 1
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow", "in.feather"])
+def test_damage_is_an_error_or_another_value_and_nothing_worse(tmp_path: Path, name: str) -> None:
+    # In a process of its own: whoever follows a damaged offset is ended by it.
+    made = [{"s": f"text {n} é", "l": ["x", "y"], "d": {"x": "q"}, "f": n / 7} for n in range(40)]
+    schema = pyarrow.schema([SCHEMA.field(name) for name in ("s", "l", "d", "f")])
+    path = write(tmp_path / name, pyarrow.Table.from_pylist(made, schema=schema))
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGE, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50
+
+
+def test_damage_of_what_we_wrote_is_an_error(tmp_path: Path) -> None:
+    found: list[bytes] = []
+    sink = make_sink(Form("parquet"), TEXT, Beside(None, has_columns=True), found.append, has_failures=False)
+    sink.write(b"".join(b'{"text":"text %d"}\n' % number for number in range(500)))
+    sink.finish()
+    whole = b"".join(found)
+    path = tmp_path / "out.parquet"
+    # All but the footer, in which much says nothing of the rows.
+    for place in range(4, len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), 41):
+        data = bytearray(whole)
+        data[place] ^= 0x20
+        path.write_bytes(data)
+        with contextlib.suppress(InputError):
+            rows = [json.loads(record)["text"] for record in Read(TEXT, path).records]
+            assert rows == [f"text {number}" for number in range(500)], f"byte {place}"
 
 
 MEASURE = """
