@@ -212,3 +212,54 @@ def test_what_is_written_reads_back(
     delimiter = "," if form == "csv" else "\t"
     table = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), delimiter=delimiter))
     assert [row[0] for row in table[1:]] == [row["s"] for row in made]
+
+
+pieces = st.sampled_from(
+    [
+        b"a",
+        b"b",
+        b",",
+        b'"',
+        b'""',
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"\t",
+        b"\0",
+        b" ",
+        b"\xef\xbb\xbf",
+        b"\xff",
+        "é".encode(),
+    ]
+)
+
+
+@QUIET
+@given(
+    st.lists(pieces, max_size=14).map(b"".join) | st.binary(max_size=20),
+    st.sampled_from(["csv", "tsv", "tsv-plain", "tsv-quoted"]),
+    st.sampled_from([b"a,b", b"a\tb", b"a", b""]),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
+def test_whatever_the_bytes_rows_are_right_or_refused(
+    tmp_path: Path, data: bytes, form: str, header: bytes, end: bytes
+) -> None:
+    path = tmp_path / "in"
+    whole = header + end + data
+    path.write_bytes(whole)
+    try:
+        read = Read({"a": "str"}, path, form=form, keeps_input=True)
+    except InputError:
+        return
+    text = whole.removeprefix(b"\xef\xbb\xbf").decode()
+    if form in ("csv", "tsv-quoted"):
+        delimiter = "," if form == "csv" else "\t"
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    else:
+        table = [line.removesuffix("\r").split("\t") for line in text.removesuffix("\n").split("\n")]
+    assert [json.loads(line)["input"] for line in read.carried] == [
+        dict(zip(table[0], row, strict=True)) for row in table[1:]
+    ]
+    assert [json.loads(record)["a"] for record in read.records] == [
+        row[table[0].index("a")] for row in table[1:]
+    ]

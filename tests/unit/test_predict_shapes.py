@@ -361,6 +361,19 @@ def test_metrics_have_a_result_over_all_and_one_for_each(tmp_path: Path) -> None
     assert json.loads((tmp_path / "none.json").read_text())["items"] == []
 
 
+def test_metrics_of_a_corpus_have_the_result_that_the_predictor_gave(tmp_path: Path) -> None:
+    command = 'cp {input} {output}; echo \'{{"_macro":{{"bleu":27.5}}}}\' >> {output}'
+    kinds: dict[str, Any] = {"inputs": {"text": str}, "outputs": {"text": str}}
+    made = predictor(command.replace("{{", "{").replace("}}", "}"), macro="corpus", **kinds)
+    bench = Bench(tmp_path, default=made)
+    for _ in range(2):  # computed, then from the cache
+        bench.predict(bench.put("in.csv", "text\na\nb\n"), "out.csv", metrics=str(tmp_path / "metrics.json"))
+        found = json.loads((tmp_path / "metrics.json").read_text())
+        assert (found["kind"], found["macro"], found["count"]) == ("corpus", {"bleu": 27.5}, 2)
+        assert found["items"] == [{"text": "a"}, {"text": "b"}]
+        assert bench.rows("out.csv") == [["text"], ["a"], ["b"]]
+
+
 FAILING = (
     'python3 -c "import json, sys\n'
     "with open(sys.argv[2], 'w') as out:\n"
