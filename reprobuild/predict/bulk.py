@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ RAW = 1
 BINARY = 2
 """diskcache's mode of values that are files."""
 
+COUNTED = "WHEN NEW.access_count = 0"
+"""Which new rows the triggers count."""
 _VARIABLES = 8192 if sqlite3.sqlite_version_info >= (3, 32) else 999
 """Keys of one SELECT: sqlite.org/limits.html, number 9."""
 
@@ -139,8 +141,36 @@ def write_rows(
     quoted = "'" + tag.replace("'", "''").replace("\0", "") + "'"
     same = f"?, 1, {now}, NULL, {now}, {int(making)}, {quoted}"  # of all rows: binding them takes a tenth
     then = " ON CONFLICT (key, raw) DO " + (_UPDATE if replace else "NOTHING")
-    connection.executemany(f"{_INSERT} ({same}, 0, {RAW}, NULL, ?){then}", written.small)
-    connection.executemany(f"{_INSERT} ({same}, ?, {BINARY}, ?, NULL){then}", written.large)
+    count = size = 0
+    new: Collection[bytes] = ()
+    if replace:
+        keys = {*(key for key, _ in written.small), *(key for key, _, _ in written.large)}
+        new = keys - read_many(connection, list(keys)).keys()
+    if written.small:
+        done = connection.executemany(f"{_INSERT} ({same}, 0, {RAW}, NULL, ?){then}", written.small)
+        count = done.rowcount
+    for key, length, filename in written.large:
+        values = (key, length, filename)
+        done = connection.execute(f"{_INSERT} ({same}, ?, {BINARY}, ?, NULL){then}", values)
+        count += done.rowcount
+        size += length if (key in new if replace else done.rowcount) else 0
+    if making:
+        changes = [(len(new) if replace else count, "count"), (size, "size")]
+        connection.executemany("UPDATE Settings SET value = value + ? WHERE key = ?", changes)
+
+
+def replace_triggers(connection: sqlite3.Connection) -> None:
+    """Let diskcache's counters leave rows of makings to ``write_rows``, which counts many at once.
+
+    Two triggers for each row took a third of the time of writing it.
+    """
+    with transaction(connection):
+        for name, change in (("size", "NEW.size"), ("count", "1")):
+            connection.execute(f"DROP TRIGGER IF EXISTS Settings_{name}_insert")
+            connection.execute(
+                f"CREATE TRIGGER Settings_{name}_insert AFTER INSERT ON Cache FOR EACH ROW {COUNTED}"
+                f" BEGIN UPDATE Settings SET value = value + {change} WHERE key = '{name}'; END"
+            )
 
 
 def read_all(

@@ -299,14 +299,14 @@ def cache_folder(
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether the whole schema is here: diskcache's, of which this trigger is the last, and our tables."""
+    """Whether the whole schema is here: diskcache's, our tables, and this trigger, which is made last."""
     if not (folder / bulk.DATABASE).exists():
         return False
     with contextlib.closing(bulk.connect(folder)) as connection:
         found = connection.execute(
-            "SELECT count(*) FROM sqlite_master WHERE (type = 'trigger' AND name = 'Settings_size_delete')"
-            " OR (type = 'table' AND name = ?)",
-            (makings.LAST_TABLE,),
+            "SELECT count(*) FROM sqlite_master WHERE (type = 'table' AND name = ?)"
+            " OR (type = 'trigger' AND name = 'Settings_count_insert' AND instr(sql, ?))",
+            (makings.LAST_TABLE, bulk.COUNTED),
         )
         return bool(found.fetchone()[0] == 2)
 
@@ -317,6 +317,7 @@ def _make(folder: Path) -> None:
     open_diskcache(folder).close()
     with contextlib.closing(bulk.connect(folder)) as connection:
         makings.make_tables(connection)
+        bulk.replace_triggers(connection)
 
 
 @contextlib.contextmanager

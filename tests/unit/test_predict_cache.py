@@ -337,3 +337,32 @@ def test_on_a_network_file_system_the_cache_is_on_local_disk(tmp_path: Path, sha
     assert folder.parent == Path(base) / "reprobuild"
     assert folder.name.startswith("predictions-")
     assert folder != cache_folder(Path("/store/of/others"), environment, mounts)
+
+
+def test_diskcache_counts_what_bulk_writes_and_takes(cache: PredictionCache) -> None:
+    def agree() -> int:
+        with open_diskcache(cache.folder) as plain, cache.connected() as connection:
+            rows = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM Cache").fetchone()
+            kept = dict(connection.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')"))
+            assert (kept["count"], kept["size"]) == rows
+            return len(plain)
+
+    put_made(cache, 0, 100)
+    put_made(cache, 50, 100)
+    assert agree() == cache.stats().predictions == 150
+    pairs = [(key(number), LARGE) for number in range(3)]
+    cache.put_many(pairs, ORIGIN, tag="it's", making=MAKING)
+    cache.put_many([*pairs, (key(3), LARGE)], ORIGIN, tag="it's", making=MAKING)
+    assert agree() == 154
+    assert {row.tag for row in cache.rows()} == {"tutorial/default", "it's"}
+    more = [(key(2), LARGE + LARGE), (key(3), output(3)), (key(4), LARGE), (key(5), output(5))]
+    cache.put_many(more, ORIGIN, tag="t", replace=True, making=MAKING)
+    cache.put_many(more, ORIGIN, tag="t", replace=True)
+    assert agree() == 156
+    with open_diskcache(cache.folder) as plain:
+        plain[key(4)] = seal(key(4), ORIGIN, output(4))
+        del plain[key(0)]
+        plain[key(9)] = seal(key(9), ORIGIN, LARGE)
+    assert agree() == 156
+    cache.discard([row.rowid for row in cache.rows()])
+    assert agree() == 0
