@@ -19,7 +19,8 @@ from reprobuild.predict.worker import Batch, Worker
 from reprobuild.value import Value
 
 KEEPING = 20
-"""How many times as long as the last keeping took passes before the next: it takes a twentieth at most."""
+"""How many times as long as the last keeping took passes before the next, so that what comes fast is kept
+in large groups, and what comes slowly at once."""
 KEEP_COUNT = 32768
 """Outputs kept at once: a thousand keys touch a thousand pages of the cache's index, in whatever number
 they come, so that few large transactions write far less than many small ones."""
@@ -165,24 +166,28 @@ class Computation:
             raise self._errors[0]
 
     def _run_threads(self, lanes: int) -> None:
-        threads = [threading.Thread(target=self._run_thread, daemon=True) for _ in range(lanes)]
+        # Not ``Thread.join``: interrupted, it takes the thread for ended (tried).
+        ends = [threading.Event() for _ in range(lanes)]
+        threads = [threading.Thread(target=self._run_thread, args=[end], daemon=True) for end in ends]
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            for end in ends:
+                _wait(end)
         except BaseException as error:
             self._stop(error)
-            for thread in threads:
+            for thread, end in zip(threads, ends, strict=True):
                 if thread.ident is not None:
-                    thread.join()
+                    _wait(end)
             raise
 
-    def _run_thread(self) -> None:
+    def _run_thread(self, end: threading.Event) -> None:
         try:
             self._follow_lane()
         except BaseException as error:  # noqa: BLE001  # ``run`` raises it, in the caller's thread
             self._stop(error)
+        finally:
+            end.set()
 
     def _follow_lane(self) -> None:
         while (chunk := self._next()) is not None:
@@ -275,6 +280,12 @@ class Computation:
         with self._lock:
             self._computed += len(outputs)
             self._keep(outputs, seconds, worker.refused)
+
+
+def _wait(end: threading.Event) -> None:
+    """Wait, looking up now and then: a signal that comes just before a wait does not end it."""
+    while not end.wait(0.2):
+        pass
 
 
 class _Group:

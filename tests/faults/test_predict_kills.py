@@ -66,9 +66,10 @@ from reprobuild.predict.files import predict_file
 from tests.faults.test_predict_kills import logged_target
 
 folder = Path(sys.argv[1])
+target = logged_target(folder, sys.argv[3])
 print("ready", flush=True)
 paths = str(folder / "in.jsonl"), str(folder / "out.jsonl")
-predict_file(logged_target(folder), "default", *paths, options=Options(jobs=int(sys.argv[2])))
+predict_file(target, "default", *paths, options=Options(jobs=int(sys.argv[2])))
 """
 
 NOTING = (
@@ -85,11 +86,25 @@ NOTING = (
 )
 """Notes what it is given, takes its time, and says with each output in which run it was computed."""
 
+NOTING_STREAM = (
+    'exec python3 -c "import json, os, sys, time\n'
+    "run = os.urandom(8).hex()\n"
+    "log = open('{log}', 'a', buffering=1)\n"
+    "for line in iter(sys.stdin.readline, ''):\n"
+    "    given = json.loads(line)\n"
+    "    print(given['text'], file=log)\n"
+    "    time.sleep(0.001)\n"
+    "    answer = {'_id': given['_id'], 'output': given['text'][::-1], 'run': run}\n"
+    '    print(json.dumps(answer), flush=True)"'
+)
 
-def logged_target(folder: Path) -> Target:
+
+def logged_target(folder: Path, protocol: Any) -> Target:
     """Give a target whose predictor notes in ``log`` what reaches it."""
+    command = NOTING if protocol == "files" else NOTING_STREAM
     made = predictor(
-        NOTING.replace("{log}", str(folder / "log")),
+        command.replace("{log}", str(folder / "log")),
+        protocol=protocol,
         inputs={"text": str},
         outputs={"output": str, "run": str},
         scope="item",
@@ -161,13 +176,13 @@ def test_killed_while_predicting(tmp_path: Path, round_: int) -> None:
     assert lines == [f'{{"output":"{text[::-1]}"}}' for text in texts]
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_what_was_kept_before_a_kill_is_not_computed_again(tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize("protocol, jobs", [("files", 1), ("files", 3), ("stream", 1), ("stream", 2)])
+def test_what_was_kept_before_a_kill_is_not_computed_again(tmp_path: Path, protocol: str, jobs: int) -> None:
     chance = random.Random(SEED + jobs)
     texts = [f"text {n}" for n in range(1000 * jobs)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     log = tmp_path / "log"
-    target = logged_target(tmp_path)
+    target = logged_target(tmp_path, protocol)
     noting = target.predictor("default")
     keys = KeyMaker(target.run_id, noting, {}, check_device(noting, "cpu", target.engine))
     records = [canonical({"text": text}) for text in texts]
@@ -176,7 +191,7 @@ def test_what_was_kept_before_a_kill_is_not_computed_again(tmp_path: Path, jobs:
     helped = 0
     while len(kept) < len(texts):
         log.write_text("")
-        process = start(LOGGED, str(tmp_path), str(jobs))
+        process = start(LOGGED, str(tmp_path), str(jobs), protocol)
         kill_after(process, chance.uniform(0.0, 0.9))
         given = log.read_text().split()[1::2]
         assert {f"text {number}" for number in given}.isdisjoint(kept), "what was kept was computed again"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ def copier():
                 "if grep -q bad {input}; then echo it is bad; exit 3; fi; cp {input} {output}", **TEXT
             ),
             "short": predictor("head -n 1 {input} > {output}", **TEXT),
+            "stuck": predictor(
+                "[ $(wc -l < {input}) -le 100 ] || sleep 600; cp {input} {output}", **TEXT
+            ),
             "slow": predictor("sleep 600; : {input} {output}", **TEXT),
             "greedy": predictor("dd if=/dev/zero of=/dev/null bs=1G count=1 && cp {input} {output}", **TEXT),
             "large": predictor("yes | head -c 20000000 > {output}; : {input}", **TEXT),
@@ -164,6 +169,29 @@ def test_keep_going_writes_the_others_and_lists_those_that_failed(project: Proje
     assert listed.read_text() == ""
     wrong = predict(project, "copier/picky", lines("a"), *more[1:3], check=False)
     assert wrong.code == 2 and "--keep-going" in wrong.err
+
+
+def test_an_interrupt_ends_all_jobs_and_keeps_what_is_done(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(lines(*(f"{n}" for n in range(1000))))
+    paths = ("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    predict(project, "copier/stuck", lines("another"))  # so that there is a cache to look at
+    process = subprocess.Popen(
+        project.argv("predict", "copier/stuck", *paths, "--jobs", "2"),
+        cwd=project.folder,
+        env=project.full_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while kept(project) < 1 + 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert kept(project) == 1 + 200 and not (tmp_path / "out.jsonl").exists()
+    assert not [path for path in (project.store / "tmp").iterdir() if path.name.startswith("predict")]
+    again = project.call("predict", "copier/stuck", *paths, "--limit", "200")
+    assert "200 from the cache, 0 computed" in again.err
 
 
 def test_network_that_is_coped_without_is_a_warning(project: Project) -> None:
