@@ -18,6 +18,7 @@ from reprobuild.canonical import canonical
 from reprobuild.derivation.predictors import File, predictor
 from reprobuild.digest import Digest
 from reprobuild.errors import CheckFailedError, OutsideError
+from reprobuild.events import ignore
 from reprobuild.predict import bulk
 from reprobuild.predict.audit import audit_predictions
 from reprobuild.predict.cache import PredictionCache
@@ -26,6 +27,7 @@ from reprobuild.predict.explain import Explained, Explainer
 from reprobuild.predict.files import predict_file
 from reprobuild.predict.key import KeyMaker
 from reprobuild.predict.parameters import fill_parameters
+from reprobuild.predict.recompute import recompute
 from reprobuild.predict.sealed import facts_of
 from reprobuild.predict.target import Target
 from reprobuild.predict.upkeep import clear, enforce, summaries
@@ -353,6 +355,34 @@ def test_paths_that_can_not_be_used(bench: Bench) -> None:
         with pytest.raises(OutsideError, match="can't be written"):
             export_cache(cache, bench.folder)
     assert not list(bench.folder.rglob("*.part"))
+
+
+CORPUS = (
+    'python3 -c "import json, sys\n'
+    "texts = [json.loads(line)['text'] for line in open(sys.argv[1])]\n"
+    "for text in texts: print(json.dumps({'output': len(text)}))\n"
+    "print(json.dumps({'_macro': {'longest': max(map(len, texts))}}))"
+    '" {input} > {output}'
+)
+
+
+def test_what_a_metric_says_of_all_records_travels_and_comes_out_again(tmp_path: Path) -> None:
+    metric = predictor(CORPUS, inputs={"text": str}, outputs={"output": int}, macro="corpus")
+    bench = Bench(tmp_path)
+    target = replace(bench.target, predictors={"default": metric})
+    bench.predict("a", "bbb", target=target)
+    path = tmp_path / "x.gz"
+    with bench.open() as cache:
+        assert export_cache(cache, path, with_inputs=True).predictions == 1
+        done = recompute(cache, 9, lambda making: target, ignore)
+        assert (done.sampled, done.equal, done.skipped) == (1, 1, {})
+        before = {row.key: cache.get(row.key) for row in cache.rows()}
+    with PredictionCache.open(tmp_path / "there") as cache:
+        assert import_cache(cache, path).new == 1
+        for key, kept in before.items():
+            found = cache.get(key)
+            assert kept is not None and found is not None and kept.output == found.output
+            assert found.output.endswith(b'{"_macro":{"longest":3}}\n')
 
 
 def test_inputs_with_files_are_not_kept(bench: Bench) -> None:
