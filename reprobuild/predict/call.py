@@ -272,9 +272,10 @@ class Call:
         with self._lent_workers() as workers:
             lanes = min(workers.jobs, len(keys))
             at_once = protocol == "files"
+            pace = workers.pace(self.name, self.parameters, limits)
             computation = Computation(
                 asked,
-                ChunkSizes(AIMS[protocol], lanes, limits.timeout if at_once else None),
+                ChunkSizes(AIMS[protocol], lanes, limits.timeout if at_once else None, pace),
                 lambda: workers.lend(self.name, self.parameters, limits),
                 keep,
                 at_once=at_once,

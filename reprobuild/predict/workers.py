@@ -16,12 +16,15 @@ from typing import Any
 from reprobuild.canonical import canonical
 from reprobuild.errors import ItemFailedError
 from reprobuild.events import Tell, ignore
+from reprobuild.predict.chunks import Pace
 from reprobuild.predict.parameters import CPU
 from reprobuild.predict.target import Target
 from reprobuild.predict.worker import NO_LIMITS, Limits, Worker, start_worker
 
 IDLE_SECONDS = 300.0
 """How long a worker that nobody uses is kept."""
+PACES = 100
+"""Sets of parameters of which it is remembered how long chunks take."""
 
 _Kind = tuple[object, ...]
 
@@ -90,6 +93,7 @@ class Workers:
         self._idle = idle
         self._tell = tell
         self._forked: list[_State] = []
+        self._paces: dict[_Kind, Pace] = {}
         self._begin()
 
     @contextlib.contextmanager
@@ -99,7 +103,7 @@ class Workers:
         An error ends its worker, unless one record is to blame.
         """
         state = self._own()
-        kind = (name, canonical(dict(parameters)), limits.timeout, limits.memory)
+        kind = _kind(name, parameters, limits)
         device, worker, others = _take(state, kind)
         is_well = False
         try:
@@ -125,6 +129,12 @@ class Workers:
                 worker.close()
             self._give_back(state, device, worker, kind if keeps else None)
 
+    def pace(self, name: str, parameters: Mapping[str, Any], limits: Limits = NO_LIMITS) -> Pace:
+        """Give what has been learned of how long chunks of a predictor take."""
+        if len(self._paces) > PACES:
+            self._paces.clear()
+        return self._paces.setdefault(_kind(name, parameters, limits), Pace())
+
     def close(self) -> None:
         """Close all, those at work too: their computations fail. Another ``lend`` begins anew."""
         self._own().close()
@@ -149,6 +159,10 @@ class Workers:
                     state.idle.append(_Idle(worker, device, kind))
                     _set_timer(state, self._idle)
             state.changed.notify()
+
+
+def _kind(name: str, parameters: Mapping[str, Any], limits: Limits) -> _Kind:
+    return (name, canonical(dict(parameters)), limits.timeout, limits.memory)
 
 
 def _take(state: _State, kind: _Kind) -> tuple[str, Worker | None, list[Worker]]:

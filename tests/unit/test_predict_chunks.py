@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from reprobuild.predict.chunks import FIRST, ChunkSizes
+from reprobuild.predict.chunks import FIRST, ChunkSizes, Pace
 
 AIM = 60.0
 
@@ -82,3 +82,26 @@ def test_lanes_end_together(lanes: int, count: int) -> None:
     sizes = [size for size, _ in chunks[-lanes:]]
     assert max(sizes) - min(sizes) <= lanes or count <= lanes * FIRST
     assert len(chunks) <= lanes * 5 + count / 1000
+
+
+def test_what_was_learned_serves_the_next_call() -> None:
+    pace = Pace()
+    first = ChunkSizes(AIM, pace=pace)
+    left = 8192
+    while left:
+        size = first.next(left)
+        first.took(size, 30.0 + 0.005 * size)
+        left -= size
+    assert ChunkSizes(AIM, pace=pace).next(8192) == 8192
+    ChunkSizes(AIM, pace=pace).took(1, 30.005)
+    assert ChunkSizes(AIM, pace=pace).next(8192) == 8192
+    assert ChunkSizes(AIM).next(8192) == FIRST
+
+
+def test_calls_of_one_record_do_not_make_chunks_small() -> None:
+    pace = Pace()
+    for _ in range(3):
+        sizes = ChunkSizes(AIM, pace=pace)
+        assert sizes.next(1) == 1
+        sizes.took(1, 5.0)
+    assert ChunkSizes(AIM, pace=pace).next(10_000) >= FIRST
