@@ -23,6 +23,7 @@ def copier():
         workdir="/app",
         predictors={
             "default": predictor("exec sh serve.sh", examples=[({"text": "abc"}, {"text": "abc"})], **TEXT),
+            "marked": predictor("exec sh serve.sh {marker}", parameters={"marker": ""}, **TEXT),
             "online": predictor("wget -q -O - http://example.org/; exec cat", **TEXT),
             "batch": predictor("exec sh batch.sh", **{**TEXT, "scope": "batch"}),
             "missing": predictor("exec nothing", **TEXT),

@@ -112,8 +112,9 @@ def _outputs(target: Target, name: str, folder: Path, project: Project) -> list[
     found = []
     for example in predictor.examples:
         seeded = {SEED: 0, **example.parameters} if predictor.random else dict(example.parameters)
-        model = Model(target, name, Options(cache="off"), tell=project.tell, folder=folder)
-        found.append(model.predict_batch([given for given, _ in example.items], **seeded))
+        # What lives on has its exchanges recorded when it has ended.
+        with Model(target, name, Options(cache="off"), tell=project.tell, folder=folder) as model:
+            found.append(model.predict_batch([given for given, _ in example.items], **seeded))
     return found
 
 

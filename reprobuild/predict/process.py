@@ -135,6 +135,10 @@ class Process:
         new = self._copy(files)
         self._conversation.show([f"{FILES}/{name}" for name in new])
 
+    def wait_until_begun(self) -> None:
+        """Wait until its command begins, or has ended."""
+        self._conversation.wait_until_begun()
+
     def say(self, line: bytes) -> None:
         """Have a line sent."""
         self._pending += line

@@ -24,8 +24,12 @@ from reprobuild.predict.worker import Accept, Batch, Fail, Limits, Ran
 
 WINDOW = 64
 """Records that a process is given before it has answered the first of them (scope ``item``)."""
-WINDOW_SIZE = 1 << 20
-"""Bytes of records that are on their way at once, unless one alone is larger."""
+WINDOW_SIZE = 1 << 15
+"""Bytes of records that are on their way at once, unless one alone is larger: a pipe holds them, however they
+are cut. What carries them to a container may wait until they are read (Podman's conmon), and takes no answers
+meanwhile."""
+UNSENT = 1 << 20
+"""Bytes of a batch that wait here to be sent."""
 
 
 class StreamWorker:
@@ -179,18 +183,21 @@ class _Exchange:
                 lines = self._hear(process)
             except EndedError as ended:
                 self._after(process, ended)
-                if self._failure is not None or not (self._suspects or self._source.has_more):
+                if self._failure is not None or not (self._suspects or self._source.waiting):
                     break
                 process = self._begin()
                 continue
             for line in lines:
                 self._take(process, line)
         if self._failure is not None:
+            self._worker.check_network(process, self._failure.message)
             raise self._failure
 
     def _begin(self) -> Process:
         process = self._worker.process(self._batch.files)
         self.engine = process.engine
+        if self._worker.limits.timeout is not None:
+            process.wait_until_begun()  # how long an engine takes is not the predictor's
         if self._is_whole:
             process.say(b'{"_batch":%d}\n' % self._batch.count)
         return process
@@ -200,18 +207,18 @@ class _Exchange:
         if not process.out:
             self._set_deadline()
             self._is_careful = bool(self._suspects)
-        while self._failure is None and self._has_room(process):
-            given = self._suspects.popleft() if self._suspects else self._source.next()
-            if given is None:
+        while self._failure is None:
+            waiting = self._suspects or self._source.waiting
+            if not waiting or not self._has_room(process, waiting[0]):
                 return
-            process.give(given)
+            process.give(waiting.popleft())
 
-    def _has_room(self, process: Process) -> bool:
+    def _has_room(self, process: Process, given: Given) -> bool:
         if self._is_whole:
-            return process.unsent < WINDOW_SIZE
-        if self._is_careful:
+            return process.unsent < UNSENT
+        if self._is_careful or not process.out:
             return not process.out
-        return len(process.out) < WINDOW and process.size < WINDOW_SIZE
+        return len(process.out) < WINDOW and process.size + len(given.record) <= WINDOW_SIZE
 
     def _set_deadline(self) -> None:
         limit = self._worker.limits.timeout
@@ -293,21 +300,15 @@ class _Source:
         self._batch = batch
         self._next = 0
         self._place = 0
-        self._lines: deque[bytes] = deque()
+        self._waiting: deque[Given] = deque()
 
     @property
-    def has_more(self) -> bool:
-        """Whether there are records that were not given."""
-        return self._next < self._batch.count
-
-    def next(self) -> Given | None:
-        """Give the next record; None at the end."""
-        if not self.has_more:
-            return None
-        if not self._lines:
+    def waiting(self) -> deque[Given]:
+        """Records that were not given yet, to be taken from the left; empty where all were."""
+        if not self._waiting and self._next < self._batch.count:
             self._batch.records.seek(self._place)
-            self._lines.extend(self._batch.records.readlines(WINDOW_SIZE))
-            self._place += sum(map(len, self._lines))
-        given = Given(self._next, self._lines.popleft().rstrip(b"\n"))
-        self._next += 1
-        return given
+            for line in self._batch.records.readlines(UNSENT):
+                self._waiting.append(Given(self._next, line.rstrip(b"\n")))
+                self._place += len(line)
+                self._next += 1
+        return self._waiting

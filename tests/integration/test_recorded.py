@@ -341,6 +341,29 @@ def test_a_recorded_predictor(project: Project, net: Upstreams, site: FileSite, 
     assert [pin["name"] for pin in pins] == ["GET http://files.test/1"]
 
 
+RECORDED_STREAM = '''"asks": predictor(
+    r"""while IFS= read -r line; do
+        number=${line#*:}; path=${line##*:}; path=${path#?}
+        word=$(wget -q -O - "http://files.test/${path%??}") || exit 1
+        printf '{"_id":%s,"text":"%s"}\\n' "${number%%,*}" "$word"
+    done""", protocol="stream", network="recorded", examples=[({"text": "a"}, {"text": "fresh"})], **TEXT),'''
+
+
+def test_a_recorded_predictor_that_lives_on(project: Project, net: Upstreams, site: FileSite) -> None:
+    site.pages["/a"] = Page(b"fresh")
+    write(project, predictors=RECORDED_STREAM)
+    project.call("lock", "copier")
+    (pins,) = exchanges(project).values()
+    assert [pin["name"] for pin in pins] == ["GET http://files.test/a"]
+    net.stop()
+    arguments = ("predict", "copier/asks", "--input", "-", "--output", "-", "--cache", "off")
+    again = project.call(*arguments, stdin='{"text":"a"}\n' * 3)
+    assert again.out == '{"text":"fresh"}\n' * 3
+    other = project.call(*arguments, stdin='{"text":"a"}\n{"text":"b"}\n', check=False)
+    assert other.code == 3 and "http://files.test/b" in other.err
+    assert "reprobuild lock copier --update 'predictor asks'" in other.err.splitlines()[-1]
+
+
 def test_no_secret_is_kept(project: Project, net: Upstreams) -> None:
     secrets = {name: f"{name}-5up3r-53cr3t" for name in ("netrc", "environment", "inline", "cookie", "token")}
 

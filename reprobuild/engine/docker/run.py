@@ -278,10 +278,16 @@ class Run:
     def _follow(self, take: Callable[[bytes], None], feeder: Feeder | None, begun: Callable[[], None]) -> int:
         with contextlib.ExitStack() as stack:
             streams = {"stdout": 1, "stderr": 1, "detachKeys": DETACH}
-            printed = stack.enter_context(Connection(self.client, self.name, **streams))
+            # Podman's conmon gives output to every connection, and stops where one is not read. Elsewhere
+            # there are two: with TLS, one can't be closed for writing alone, nor used by two threads.
+            is_joined = feeder is not None and self.daemon.is_podman
+            if is_joined:
+                streams["stdin"] = 1
+            given = printed = stack.enter_context(Connection(self.client, self.name, **streams))
             if feeder is not None:
-                given = Connection(self.client, self.name, stdin=1, detachKeys=DETACH)
-                stack.enter_context(given)
+                if not is_joined:
+                    given = Connection(self.client, self.name, stdin=1, detachKeys=DETACH)
+                    stack.enter_context(given)
                 stack.callback(feeder.close)
             self._start()
             if feeder is not None:

@@ -1,0 +1,125 @@
+"""However a process ends that has loaded a model of protocol ``stream``, nothing inside outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.daemons import Docker
+from tests.faults.test_sandbox_ends import wait_until
+from tests.projects import Project, require_sandbox
+from tests.streamed import make_streamed
+
+CALLER = """
+import os, sys, time
+from reprobuild import load
+
+model = load("copier/marked", cache="off", store=sys.argv[1], engine=sys.argv[4])
+assert model.predict(text="first", marker=sys.argv[2]) == "first"
+if sys.argv[3] == "forked" and not os.fork():
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+if sys.argv[3] != "forked":
+    print("begun", flush=True)
+if sys.argv[3] == "busy":
+    model.predict(text="hang", marker=sys.argv[2])
+if sys.argv[3] != "over":
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    require_sandbox(tmp_path_factory.mktemp("trial") / "store")
+    project = make_streamed(tmp_path_factory.mktemp("streamed"))
+    project.call("predict", "copier", "--input", "-", "--output", "-", stdin='{"text":"a"}\n')
+    return project
+
+
+@contextmanager
+def caller(
+    project: Project, marker: str, how: str, *, engine: str = "sandbox"
+) -> Iterator[tuple[subprocess.Popen[bytes], bytes]]:
+    """Start a process that predicts with a model, and is about to do something else; give what it says."""
+    argv = [project.python, "-c", CALLER, str(project.store), marker, how, engine]
+    environment = project.full_environment()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=project.folder, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said
+            yield process, said
+        finally:
+            process.kill()
+
+
+def inside(marker: str) -> list[str]:
+    """Give the processes that serve, by the marker among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:2] == [b"sh", b"serve.sh"] and marker.encode() in words:
+                found.append(entry.name)
+    return found
+
+
+def scratch(project: Project) -> list[str]:
+    return [path.name for path in (project.store / "tmp").glob("command-*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("how", ["idle", "busy"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_a_signal_ends_what_is_inside(made: Project, how: str, number: signal.Signals) -> None:
+    marker = f"{how}-{number.name}-{os.getpid()}"
+    with caller(made, marker, how) as (process, _):
+        assert wait_until(lambda: bool(inside(marker)))
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+        assert wait_until(lambda: not inside(marker))
+        if number == signal.SIGINT:
+            assert scratch(made) == []
+    made.call("predict", "copier", "--input", "-", "--output", "-", "--cache", "off", stdin='{"text":"a"}\n')
+    assert scratch(made) == []
+
+
+def test_the_end_of_the_caller_ends_what_is_inside(made: Project) -> None:
+    marker = f"over-{os.getpid()}"
+    with caller(made, marker, "over") as (process, _):
+        assert process.wait(timeout=60) == 0
+    assert inside(marker) == []
+    assert scratch(made) == []
+
+
+def test_a_process_that_was_forked_off_keeps_nothing_alive(made: Project) -> None:
+    marker = f"forked-{os.getpid()}"
+    with caller(made, marker, "forked") as (process, said):
+        try:
+            assert inside(marker)
+            process.kill()
+            process.wait()
+            assert wait_until(lambda: not inside(marker))
+            os.kill(int(said), 0)  # it is there, and is no reason
+        finally:
+            os.kill(int(said), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["idle", "busy"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_container_is_left(made: Project, docker: Docker, how: str, number: signal.Signals) -> None:
+    project = Project(made.folder, made.store, docker.environment)
+    with caller(project, "container", how, engine="docker") as (process, _):
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+    if number == signal.SIGKILL:  # the next command looks after what was left
+        project.call("--engine", "docker", "run", "copier", "--", "true")
+    assert docker("ps", "--all", "--quiet") == ""
