@@ -24,7 +24,7 @@ with open(0, "rb") as stdin:
         with git.reading("cat-file", "--batch", stdin=stdin) as answers:
             answers.read()
 """
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 def children(pid: int) -> dict[int, str]:
