@@ -60,8 +60,13 @@ class Conversation:
         self._finalizer = weakref.finalize(self, _Line.hang_up, self._line)
         self._finalizer.atexit = False  # ``_end_all`` is called then, and waits
         _lines.add(self._line)
-        _threads[self._thread] = self._line
-        self._thread.start()
+        _running.add(self._line)
+        try:
+            self._thread.start()
+        except BaseException as error:
+            if self._thread.ident is None:  # it never will
+                _over(self._line, None, error)
+            raise
 
     @property
     def is_mine(self) -> bool:
@@ -114,7 +119,7 @@ class Conversation:
 
     def result(self) -> Result:
         """Give how it ended, once it has. Raises what ``run`` raised."""
-        self._thread.join()
+        self._line.over.wait()
         if self._line.failure is not None:
             raise self._line.failure
         assert self._line.result is not None
@@ -124,7 +129,7 @@ class Conversation:
         """End it, and wait until it has ended; safe to call twice, and from any thread."""
         self._finalizer()
         if self.is_mine and threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._line.over.wait()
 
 
 class _Line:
@@ -141,6 +146,8 @@ class _Line:
         self.ending = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.begun = threading.Event()
         self.has_ended = False
+        self.over = threading.Event()
+        """Set last of all: a ``Thread.join`` that was interrupted takes the thread for ended from then on."""
         self.result: Result | None = None
         self.failure: BaseException | None = None
         self.show: Callable[[Sequence[str]], None] | None = None
@@ -246,8 +253,8 @@ class _Line:
         os.close(self.ending)
 
 
-_threads: dict[threading.Thread, _Line] = {}
-"""Those in which a command runs."""
+_running: set[_Line] = set()
+"""Those whose command runs."""
 _lines: weakref.WeakSet[_Line] = weakref.WeakSet()
 
 
@@ -258,23 +265,29 @@ def _hold(line: _Line, run: Run) -> None:
     except BaseException as error:  # noqa: BLE001  (raised by ``result``)
         failure = error
     finally:
-        line.end(result, failure)
-        _threads.pop(threading.current_thread(), None)
+        _over(line, result, failure)
+
+
+def _over(line: _Line, result: Result | None, failure: BaseException | None) -> None:
+    line.end(result, failure)
+    _running.discard(line)
+    line.over.set()
 
 
 def _end_all() -> None:
     """End every command and wait: threads are stopped where they are when the interpreter ends."""
-    for line in list(_threads.values()):
+    running = list(_running)
+    for line in running:
         line.hang_up()
-    for thread in list(_threads):
-        thread.join()
+    for line in running:
+        line.over.wait()
 
 
 def _let_go() -> None:
     """Close what is a parent's own, in a process that was forked off."""
     for line in list(_lines):
         line.close_all()
-    _threads.clear()
+    _running.clear()
 
 
 atexit.register(_end_all)
