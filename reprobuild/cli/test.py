@@ -13,7 +13,7 @@ import click
 
 from reprobuild.cli.arguments import chosen_names, image_of
 from reprobuild.cli.options import all_option, set_option, strict_network_option, trust_option
-from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.output import document, flush, print_json, print_text
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, seconds_text
 from reprobuild.cli.ui import say
@@ -90,6 +90,7 @@ def _test(
             )
     if not examples and not session.json:
         say(f"note: {name} has no examples")
+    flush()  # what pytest prints, and the summary on stderr, come after it in a pipe, too
     own = None if is_reference(project, name) else _own_tests(session, project, folder, device)
     failed = sum(not example["passed"] for example in examples)
     if session.json:
