@@ -126,7 +126,7 @@ def byte_size(text: str) -> int:
     """Read a number of bytes: ``4G``, ``500 MB`` (powers of 1000), ``4GiB`` (of 1024). Raises ValueError."""
     import re
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?", text.strip())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?", text.strip())
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{text!r} is no size in bytes")
     power = "kmgt".index(match[2].lower()) + 1 if match[2] else 0

@@ -22,19 +22,16 @@ if TYPE_CHECKING:
 
 FAILURES_SHOWN = 10
 """Records that failed, named on the screen."""
-_POWERS = "kmgt"
 
 
 def memory_size(text: str) -> int:
-    """Read a number of bytes: ``4G``, ``500 MB`` (powers of 1000), ``4GiB`` (of 1024). Raises UsageError."""
-    import re
+    """Read what ``--memory`` says, as ``settings.byte_size`` does. Raises UsageError."""
+    from reprobuild.settings import byte_size
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?", text.strip())
-    if match is None or (match[3] and not match[2]):
-        raise UsageError(f"--memory {text}: no size in bytes", "for example --memory 4G")
-    base = 1024 if match[3] else 1000
-    power = _POWERS.index(match[2].lower()) + 1 if match[2] else 0
-    size = int(float(match[1]) * base**power)
+    try:
+        size = byte_size(text)
+    except ValueError:
+        raise UsageError(f"--memory {text}: no size in bytes", "for example --memory 4G") from None
     if size < 1:
         raise UsageError(f"--memory {text}: at least one byte is needed", "for example --memory 4G")
     return size

@@ -37,7 +37,7 @@ def test_sizes(text: str, size: int) -> None:
     assert memory_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "lots", "-1G", "0", "4iB", "4X", "1e9", "4 G B"])
+@pytest.mark.parametrize("text", ["", "lots", "-1G", "0", "4iB", "4X", "1e9", "4 G B", "9" * 400])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         memory_size(text)
