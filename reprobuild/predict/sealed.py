@@ -5,6 +5,7 @@ Knows nothing of where it is kept. The form is specified in ``docs/predictions.m
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -134,6 +135,7 @@ _LEVELS = (
 )
 
 
+@functools.cache
 def instruction_set(cpuinfo: str = "/proc/cpuinfo") -> str:
     """Name the processor's level of the x86-64 psABI (``x86-64-v3``), else its architecture."""
     machine = os.uname().machine
