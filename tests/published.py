@@ -18,7 +18,7 @@ from typing import Any
 from reprobuild.digest import Digest
 from reprobuild.images.tar import entry_header
 from reprobuild.tree import file
-from tests.projects import Project
+from tests.projects import Ended, Project
 from tests.servers import docker_registry, skopeo
 
 NAMESPACE = "models"
@@ -84,6 +84,11 @@ class Shelf:
         (layers / digits).mkdir(exist_ok=True)
         (layers / digits / "link").write_text(f"sha256:{digits}")
         return {"digest": f"sha256:{digits}", "size": len(data)}
+
+
+def statuses(ended: Ended) -> list[str]:
+    """Give what became of each layer, as ``realize --json`` says."""
+    return [layer["status"] for layer in ended.json["layers"]]
 
 
 def tag_at(name: str, tag: str) -> str:

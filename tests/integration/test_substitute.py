@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.misbehaving import Answer, Misbehaving
-from tests.projects import Ended, Project, make_project, require_sandbox
-from tests.published import Shelf, bomb, copy, published, push, tag_at
+from tests.projects import Project, make_project, require_sandbox
+from tests.published import Shelf, bomb, copy, published, push, statuses, tag_at
 from tests.servers import REGISTRY_PASSWORD, docker_registry, free_port
 from tests.upstreams import Authority
 
@@ -34,10 +34,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def shelf(project: Project, tmp_path: Path) -> Iterator[Shelf]:
     with published(project, tmp_path) as shelf:
         yield shelf
-
-
-def statuses(ended: Ended) -> list[str]:
-    return [layer["status"] for layer in ended.json["layers"]]
 
 
 def is_built_instead(shelf: Shelf, reader: Project, *told: str) -> None:

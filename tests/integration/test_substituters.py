@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.misbehaving import Answer, Misbehaving
-from tests.projects import Ended, Project, make_project, require_sandbox
-from tests.published import Shelf, published
+from tests.projects import Project, make_project, require_sandbox
+from tests.published import Shelf, published, statuses
 from tests.servers import free_port
 
 pytestmark = pytest.mark.once
@@ -32,10 +32,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def shelf(project: Project, tmp_path: Path) -> Iterator[Shelf]:
     with published(project, tmp_path) as shelf:
         yield shelf
-
-
-def statuses(ended: Ended) -> list[str]:
-    return [layer["status"] for layer in ended.json["layers"]]
 
 
 def test_a_silent_substituter_is_told_once(shelf: Shelf, tmp_path: Path) -> None:
