@@ -43,7 +43,7 @@ _PRELUDE = (
 """Run by the host's ``sh``, which is the way to set limits of a child and of nothing else."""
 
 
-_GUARD = """
+GUARD = """
 read -r monitor || exit 0
 read -r first
 [ "$first" != ended ] || exit 0
@@ -55,7 +55,7 @@ if [ -n "$first" ]; then
     exit 0
 fi
 count=0
-while [ -e /proc/$monitor/task/$monitor/children ] && [ $count -lt 1000 ]; do
+while read -r number name state others < /proc/$monitor/stat && [ "$state" != Z ] && [ $count -lt 1000 ]; do
     read -r first others < /proc/$monitor/task/$monitor/children
     [ -z "$first" ] || kill -9 $first
     count=$((count + 1))
@@ -66,8 +66,10 @@ done
 then a line when all has ended. Where that line does not come, the caller is gone: it kills the first
 process inside, if that number is still the first one's of a namespace; the kernel kills the others.
 Where it was not told which that is, the command has not begun, since the guard holds the pipe that lets
-it begin open too: then it is bubblewrap's child, once there is one. (A command that has begun may end
-with bubblewrap and leave others running inside, before anybody could ask whose child they are: tried.)"""
+it begin open too: then it is bubblewrap's child, once there is one. Bubblewrap that has ended without one
+stays in the list of processes for as long as nobody waits for it, which in many containers is for ever. (A
+command that has begun may end with bubblewrap and leave others running inside, before anybody could ask
+whose child they are: tried.)"""
 
 
 def can_guard() -> bool:
@@ -208,7 +210,7 @@ class Sandbox:
         groups: list[int] | None = None if self._owner is None else []
         if guarded:
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD],
+                ["/bin/sh", "-c", GUARD],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

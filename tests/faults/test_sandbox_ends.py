@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reprobuild.engine.launcher import GUARD
 from reprobuild.engine.protocol import Command
 from reprobuild.engine.sandbox import SandboxEngine
 from reprobuild.store.checkouts import Checkout
@@ -230,3 +231,15 @@ def test_an_error_of_whoever_listens_ends_everything(sandboxes: Sandboxes) -> No
         )
     assert inside(marker) == []
     assert os.listdir(sandboxes.home / "scratch") == []
+
+
+def test_a_guard_does_not_wait_for_a_bubblewrap_that_has_ended(tmp_path: Path) -> None:
+    # As where the first process of a container waits for nobody's children.
+    waits = tmp_path / "sleep"
+    waits.write_text(f"#!/bin/sh\necho >> {tmp_path}/waited\n")
+    waits.chmod(0o755)
+    with subprocess.Popen(["/bin/true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        argv, told = ["/bin/sh", "-c", GUARD], f"{ended.pid}\n"
+        subprocess.run(argv, input=told, text=True, env={"PATH": str(tmp_path)}, timeout=120, check=True)
+    assert not (tmp_path / "waited").exists()
