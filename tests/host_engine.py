@@ -71,7 +71,10 @@ class HostEngine:
         stdin: BinaryIO | None = None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> Result:
+        if hold is not None and not hold():
+            return Result(128 + signal.SIGKILL, 0.0)
         self.commands.append(command)
         if dialogue is not None:
             assert ending is not None

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ class Sandboxes:
     """Fields of an AnsweringGateway for each command; None: no gateway."""
     daemon: Mapping[str, str] | None = None
     """What names a daemon: then commands run there; None: in the sandbox."""
+    held: str = ""
+    """Commands are held back, and begin ``late``, with a file of that name in their inputs, or ``never``."""
 
     @property
     def uid(self) -> int:
@@ -114,10 +117,17 @@ class Sandboxes:
                 gateway=self.gateway,
                 capture=capture,
                 stdin=stdin,
+                held=self.held,
             )
         if (self.identity == "root") == (os.geteuid() == 0):
             return perform(
-                self.home, self.lowers, command, gateway=self.gateway, capture=capture, stdin=stdin
+                self.home,
+                self.lowers,
+                command,
+                gateway=self.gateway,
+                capture=capture,
+                stdin=stdin,
+                held=self.held,
             )
         return self._elsewhere(command, capture=capture, stdin=stdin)
 
@@ -169,6 +179,7 @@ class Sandboxes:
             },
             "capture": capture,
             "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
+            "held": self.held,
         }
         return json.dumps(asked)
 
@@ -223,10 +234,18 @@ def perform(
     capture: bool,
     stdin: bytes | None,
     daemon: Mapping[str, str] | None = None,
+    held: str = "",
 ) -> Outcome:
     """Run a command as whoever we are."""
     answering = None if gateway is None else AnsweringGateway(**gateway)
     recorded, printed = Recorded(), list[bytes]()
+
+    def hold() -> bool:
+        time.sleep(1.1 * (command.timeout or 0))  # which does not count
+        for folder in command.inputs.values():
+            (folder / held).write_text("it is here\n")
+        return held == "late"
+
     with tempfile.TemporaryFile() as given, ExitStack() as stack:
         given.write(stdin or b"")
         given.seek(0)
@@ -244,6 +263,7 @@ def perform(
             capture=recorded if capture else None,
             output=printed.append,
             stdin=None if stdin is None else given,
+            hold=hold if held else None,
         )
     if answering is not None:
         assert answering.closed == 1
@@ -342,6 +362,7 @@ def main() -> None:
             gateway=_gateway(asked["gateway"]),
             capture=asked["capture"],
             stdin=stdin,
+            held=asked["held"],
         )
     except ReprobuildError as error:
         json.dump({"error": error.message, "hint": error.hint}, sys.stdout)

@@ -28,6 +28,9 @@ def copier():
             "batch": predictor("exec sh batch.sh", **{**TEXT, "scope": "batch"}),
             "missing": predictor("exec nothing", **TEXT),
             "numbered": predictor("exec sh numbered.sh", **TEXT),
+            "once": predictor(
+                ": {marker}; cp {input} {output}", parameters={"marker": ""}, **{**TEXT, "protocol": "files"}
+            ),
             "file": predictor("exec sh file.sh", **{**TEXT, "inputs": {"path": File}}),
         },
     )

@@ -241,6 +241,7 @@ class Engine(Protocol):
         stdin: BinaryIO | None = None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> Result:
         """Run a command on a tree; give what it did to ``capture`` when it has ended.
 
@@ -248,7 +249,10 @@ class Engine(Protocol):
         here; None: nothing does. ``output`` gets each line as it comes (with its line end). A command
         that fails is a Result, not an error. ``dialogue``, in place of ``stdin``: speaks with the command,
         whose standard error alone comes to ``output`` and the result's tail then. ``ending``: a descriptor;
-        once it can be read, everything inside is killed, however far the command has come. Commands may
-        run in several threads at once. Raises EngineError where the sandbox itself cannot be made, and
+        once it can be read, everything inside is killed, however far the command has come. ``hold`` is called
+        when all is made that can be before the command begins. That begins when it gives True, with what
+        was put into directories of ``inputs`` until then, and its time is counted from there; where it
+        gives False, the command never begins, and the Result is that of a killed one. Commands may run in
+        several threads at once. Raises EngineError where the sandbox itself cannot be made, and
         KeyboardInterrupt after everything inside has ended.
         """

@@ -46,6 +46,7 @@ class Running:
         output: Callable[[bytes], None] | None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> None:
         self.binary = binary
         self.layout = layout
@@ -54,6 +55,7 @@ class Running:
         self.owner = owner
         self.dialogue = dialogue
         self.ending = ending
+        self.hold = hold
         self.lines = Lines(*([output] if output else []))
         self.exit_code: int | None = None
         self.init: int | None = None
@@ -63,9 +65,11 @@ class Running:
         self.is_over = False
         """Whether it is to end, or never to begin: its time is up, or whoever runs it has said so."""
         self.memory: MemoryLimit | None = None
+        self.begun = 0.0
+        self.deadline: float | None = None
 
     def go(self, stdin: BinaryIO | None) -> Result:
-        begun = time.monotonic()
+        self._start_clock()
         with contextlib.ExitStack() as stack:
             if self.command.memory is not None:
                 self.memory = stack.enter_context(MemoryLimit(self.command.memory))
@@ -113,12 +117,10 @@ class Running:
                 self._end_all(sandbox)
                 raise
             self.lines.close()
-            return self._result(sandbox.process.returncode, time.monotonic() - begun)
+            return self._result(sandbox.process.returncode, time.monotonic() - self.begun)
 
     def _attend(self, sandbox: Sandbox, printed: FileIO, spoken: FileIO, block: FileIO) -> None:
         """Take in what comes until everything inside has ended."""
-        limit = self.command.timeout
-        deadline = None if limit is None else time.monotonic() + limit
         poll = select.poll()
         open_files = {printed.fileno(), spoken.fileno(), self.status.fileno()}
         for descriptor in open_files:
@@ -126,7 +128,7 @@ class Running:
         if self.ending is not None:
             poll.register(self.ending, select.POLLIN)
         while open_files:
-            wait = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+            wait = None if self.deadline is None else max(self.deadline - time.monotonic(), 0) * 1000
             for descriptor, _ in poll.poll(wait):
                 if descriptor == printed.fileno():
                     ended = not self._take_printed(printed)
@@ -153,11 +155,16 @@ class Running:
                 if ended:
                     poll.unregister(descriptor)
                     open_files.discard(descriptor)
-            if deadline is not None and time.monotonic() >= deadline:
+            if self.deadline is not None and time.monotonic() >= self.deadline:
                 self.timed_out = True
-                deadline = None
+                self.deadline = None
                 self._end()
         sandbox.process.wait()
+
+    def _start_clock(self) -> None:
+        self.begun = time.monotonic()
+        limit = self.command.timeout
+        self.deadline = None if limit is None else self.begun + limit
 
     def _begin(self, poll: select.poll, block: FileIO) -> None:
         """Have the gateway's sockets opened, else let the command begin, unless it is over already."""
@@ -194,6 +201,12 @@ class Running:
     def _release(self, block: FileIO) -> None:
         if self.memory is not None:
             self.memory.take_in(self.init_number)
+        if self.hold is not None:
+            if not self.hold():
+                self.deadline = None
+                self._end()
+                return
+            self._start_clock()
         if self.dialogue is not None:
             self.dialogue.begin(_shown_at_once)
         with contextlib.suppress(BrokenPipeError):  # then bubblewrap says why

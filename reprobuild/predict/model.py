@@ -122,7 +122,8 @@ class Model:
         self._inputs = Fields(self._predictor.inputs)
         chosen = self._with({}, cache="off")
         Call(target, predictor, chosen, tell)
-        self._workers = Workers(target, devices=split_devices(chosen.device), jobs=chosen.jobs, tell=tell)
+        devices = split_devices(chosen.device)
+        self._workers = Workers(target, devices=devices, jobs=chosen.jobs, tell=tell, ahead=True)
 
     @property
     def image(self) -> str:

@@ -6,7 +6,6 @@ Knows nothing of batches and of what answers look like: lines go in, lines come 
 from __future__ import annotations
 
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,23 +14,20 @@ from typing import Any, NamedTuple
 
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.lines import LONGEST_KEPT, LONGEST_PIECE
-from reprobuild.engine.program import obstacle
 from reprobuild.engine.protocol import Command, Dialogue, Engine, Result
 from reprobuild.errors import PredictionFailedError
 from reprobuild.events import Tell
 from reprobuild.predict.conversation import Conversation
+from reprobuild.predict.in_folder import FILES, INSIDE, InFolder, takes_files
 from reprobuild.predict.parameters import SEED, command_devices, fill_command, fresh_seed
 from reprobuild.predict.records import LONGEST_LINE
-from reprobuild.predict.runner import FILES, TAIL_LINES, copy_checked, line_told
+from reprobuild.predict.runner import TAIL_LINES, line_told
 from reprobuild.predict.target import Target
 from reprobuild.predict.worker import Limits
-from reprobuild.tree import NORMAL_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.gateway.gate import Gate
-
-_INPUTS = "/in"
 
 
 class Given(NamedTuple):
@@ -87,29 +83,27 @@ class Process:
         self._pending = bytearray()
         self._rest: list[bytes] = []
         self._has_said_all = False
-        self._files: set[str] = set()
         filled = dict(parameters)
         if predictor.random:
             filled.setdefault(SEED, fresh_seed())
         engine = target.engine()
         self.engine = engine.name
-        self._folder: Path | None = None
+        self._given: InFolder | None = None
         with ExitStack() as stack:
-            if any(kind == "file" for kind in predictor.inputs.values()):
-                scratch = stack.enter_context(target.scratch("predict"))
-                self._folder = _make_folders(scratch)
-                self._copy(files)
+            if takes_files(predictor):
+                self._given = InFolder(stack.enter_context(target.scratch("predict")), has_files=True)
+                self._given.add_files(files)
             command = Command(
                 argv=("/bin/sh", "-c", _fill(predictor, filled, device)),
                 env=target.env,
                 workdir=target.workdir,
-                inputs={} if self._folder is None else {_INPUTS: self._folder},
+                inputs={} if self._given is None else {INSIDE: self._given.path},
                 threads=predictor.threads,
                 memory=limits.memory,
                 devices=command_devices(device),
             )
             # It holds on to nothing of this object, so that nobody holding that is its end.
-            run = functools.partial(_run, stack.pop_all(), self._shown, target, engine, command, self.gate)
+            run = functools.partial(_run, stack.pop_all(), target, name, engine, command, self.gate)
         self._conversation = Conversation(run)
 
     @property
@@ -129,10 +123,10 @@ class Process:
 
     def bring(self, files: Mapping[str, Path]) -> None:
         """Have files there for it, beside those that are. Raises InputError, EngineError."""
-        if files.keys() <= self._files:
+        if self._given is None or self._given.has(files):
             return
         self._conversation.wait_until_begun()
-        new = self._copy(files)
+        new = self._given.add_files(files)
         self._conversation.show([f"{FILES}/{name}" for name in new])
 
     def wait_until_begun(self) -> None:
@@ -211,48 +205,15 @@ class Process:
         hint = f"reprobuild shell {self._shown.partition('/')[0]} opens a shell in its image"
         return EndedError(f"it ended with exit code {result.exit_code}", hint, is_clean=not result.exit_code)
 
-    def _copy(self, files: Mapping[str, Path]) -> list[str]:
-        """Copy those of the caller's files that are not there; give their names."""
-        new = [name for name in files if name not in self._files]
-        if not new:
-            return []
-        assert self._folder is not None
-        folder = self._folder / "files"
-        owner = os.stat(folder).st_uid
-        for name in new:
-            made = self._folder.parent / name
-            copy_checked(files[name], made, name[:64])
-            made.chmod(0o644)
-            if owner != os.geteuid():
-                os.chown(made, owner, owner)
-            os.utime(made, (NORMAL_TIME, NORMAL_TIME))
-            made.rename(folder / name)  # there at once, and whole
-            self._files.add(name)
-        os.utime(folder, (NORMAL_TIME, NORMAL_TIME))
-        return new
-
 
 def _fill(predictor: Predictor, parameters: Mapping[str, Any], device: str) -> str:
     return fill_command(predictor, parameters, source="", destination="", device=device)
 
 
-def _make_folders(scratch: Path) -> Path:
-    """Make what becomes ``/in``: owned by the uid that is 0 inside."""
-    owner = scratch.stat().st_uid
-    made = scratch / "in"
-    for folder in (made, made / "files"):
-        folder.mkdir(mode=0o755)
-        folder.chmod(0o755)
-        if owner != os.geteuid():
-            os.chown(folder, owner, owner)
-    os.utime(made, (NORMAL_TIME, NORMAL_TIME))
-    return made
-
-
 def _run(
     stack: ExitStack,
-    shown: str,
     target: Target,
+    name: str,
     engine: Engine,
     command: Command,
     gate: Gate,
@@ -260,10 +221,5 @@ def _run(
     output: Callable[[bytes], None],
     ending: int,
 ) -> Result:
-    with stack, engine.ground(target.layers) as ground:
-        if problem := obstacle(ground, command):
-            raise PredictionFailedError(
-                f"the predictor {shown} cannot start: {problem} in its image",
-                f"add what it needs to its recipe: reprobuild show {target.recipe}",
-            )
-        return engine.run(ground, command, gateway=gate, output=output, dialogue=dialogue, ending=ending)
+    with stack:
+        return target.run(name, engine, command, gate, output=output, dialogue=dialogue, ending=ending)

@@ -7,6 +7,7 @@ them checked, or an error that says which is missing, extra or malformed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 import threading
@@ -15,31 +16,27 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reprobuild.derivation.predictors import Predictor
-from reprobuild.engine.program import obstacle
-from reprobuild.engine.protocol import Command, Engine, Result
+from reprobuild.engine.protocol import Result
 from reprobuild.errors import (
-    InputError,
+    EngineError,
     ItemFailedError,
     PredictionFailedError,
     RefusedFetchError,
+    ReprobuildError,
 )
 from reprobuild.events import OutputLine, Tell
 from reprobuild.predict.fields import Fields
+from reprobuild.predict.held import OUTPUT, HeldRun
 from reprobuild.predict.macro import extra_records, read_macro
-from reprobuild.predict.parameters import SEED, command_devices, fill_command, fresh_seed
 from reprobuild.predict.records import read_chunks
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.target import Target
 from reprobuild.predict.worker import Accept, Batch, Fail, Limits, Ran
-from reprobuild.tree import NORMAL_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.gateway.gate import Gate
 
-INPUT = "/in/input.jsonl"
-FILES = "/in/files"
-OUTPUT = "/out/output.jsonl"
 TAIL_LINES = 20
 """Of what the command printed, in an error."""
 
@@ -56,100 +53,119 @@ class FilesWorker:
         device: str,
         limits: Limits,
         tell: Tell,
+        ahead: bool = False,
     ) -> None:
         """Take what ``worker.start_worker`` takes."""
         self.refused = 0
         self._target = target
         self._predictor = target.predictor(name)
         self._shown = f"{target.recipe}/{name}"
-        self._parameters = parameters
-        self._device = device
         self._limits = limits
         self._tell = tell
+        # What holds on to a run is not held by it.
+        self._hold = functools.partial(
+            HeldRun,
+            target,
+            name,
+            parameters,
+            device=device,
+            limits=limits,
+            output=lambda line: tell(line_told(line)),
+        )
+        self._is_ahead = ahead
         self._lock = threading.Lock()
-        self._ending = -1
-        """What ends the command at work; -1 where there is none."""
+        self._run: HeldRun | None = None
+        """The one at work."""
+        self._next: HeldRun | None = None
+        """One that waits for records."""
         self._is_closed = False
+
+    @property
+    def lives_on(self) -> bool:
+        return self._next is not None
 
     def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
         """Run the command on a batch; ``accept`` gets nothing before all outputs have been checked.
 
         ``fail`` is never called: what one command did for many records can't be told apart.
         """
-        predictor, target = self._predictor, self._target
-        parameters = dict(self._parameters)
-        if predictor.random:
-            parameters.setdefault(SEED, fresh_seed())
-        text = fill_command(predictor, parameters, source=INPUT, destination=OUTPUT, device=self._device)
-        with target.scratch("predict") as scratch:
-            given, taken = scratch / "in", scratch / "out"
-            _stage(given, batch, scratch.stat().st_uid)
-            taken.mkdir(mode=0o755)
-            command = Command(
-                argv=("/bin/sh", "-c", text),
-                env=target.env,
-                workdir=target.workdir,
-                inputs={"/in": given},
-                outputs={"/out": taken},
-                threads=predictor.threads,
-                timeout=self._limits.timeout,
-                memory=self._limits.memory,
-                devices=command_devices(self._device),
-            )
-            engine = target.engine()
-            with self._at_work() as ending:
-                result, gate = self._run(engine, command, ending)
-            _check_result(self._shown, predictor, result, self._limits, gate, batch)
-            with Spool(str(scratch)) as outputs:
+        with self._ran(batch) as (run, result):
+            gate = run.gate
+            _check_result(self._shown, self._predictor, result, self._limits, gate, batch)
+            with Spool(str(run.scratch)) as outputs:
                 try:
-                    _read_outputs(self._shown, predictor, taken / "output.jsonl", batch, result, outputs)
+                    _read_outputs(self._shown, self._predictor, run.output, batch, result, outputs)
                 except PredictionFailedError as error:
                     if gate.refused:
-                        raise refused(self._shown, predictor, gate, error.message) from error
+                        raise refused(self._shown, self._predictor, gate, error.message) from error
                     raise
                 self._tell_of(gate)
                 outputs.seek(0)
                 for index, output in enumerate(outputs):
                     accept(index, output[:-1])
-        return Ran(result.seconds, engine.name, len(gate.refused))
+            return Ran(result.seconds, run.engine, len(gate.refused))
 
     def close(self) -> None:
-        """End the command that is at work; nothing lives on between batches."""
+        """End the command that is at work, and the one that waits."""
         with self._lock:
             self._is_closed = True
-            if self._ending >= 0:
-                os.eventfd_write(self._ending, 1)
+            run, waiting, self._next = self._run, self._next, None
+        if run is not None:
+            run.end()
+        if waiting is not None:
+            waiting.close()
 
     @contextlib.contextmanager
-    def _at_work(self) -> Iterator[int]:
-        """Give a descriptor that ends a command. Raises PredictionFailedError where that was closed."""
-        closed = PredictionFailedError(f"the predictor {self._shown} was closed before it had ended")
-        with self._lock:
-            if self._is_closed:
-                raise closed
-            self._ending = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    def _ran(self, batch: Batch) -> Iterator[tuple[HeldRun, Result]]:
+        """Give a run that has ended, and how; what it left is there for the ``with`` block."""
+        run, has_waited = self._take()
         try:
-            yield self._ending
+            try:
+                result = self._go(run, batch)
+            except EngineError:
+                if not has_waited:
+                    raise
+                run.close()  # what it had ready has gone since
+                run, _ = self._take(fresh=True)
+                result = self._go(run, batch)
+            yield run, result
         finally:
             with self._lock:
-                os.close(self._ending)
-                self._ending = -1
-        if self._is_closed:
-            raise closed
+                self._run = None
+            run.close()
 
-    def _run(self, engine: Engine, command: Command, ending: int) -> tuple[Result, Gate]:
-        with engine.ground(self._target.layers) as ground:
-            if problem := obstacle(ground, command):
-                raise PredictionFailedError(
-                    f"the predictor {self._shown} cannot start: {problem} in its image",
-                    f"add what it needs to its recipe: reprobuild show {self._target.recipe}",
-                )
-            gate = self._target.gateway(self._predictor)
-            tell = self._tell
-            result = engine.run(
-                ground, command, gateway=gate, output=lambda line: tell(line_told(line)), ending=ending
-            )
-        return result, gate
+    def _take(self, *, fresh: bool = False) -> tuple[HeldRun, bool]:
+        """Give a run that has not begun, and whether it was waiting. Raises PredictionFailedError where this
+        is closed."""
+        with self._lock:
+            if self._is_closed:
+                raise self._closed()
+            if self._next is not None and (fresh or not self._next.is_usable):
+                self._next.close()
+                self._next = None
+            has_waited = self._next is not None
+            self._run, self._next = self._next or self._hold(), None
+            return self._run, has_waited
+
+    def _go(self, run: HeldRun, batch: Batch) -> Result:
+        run.go(batch)
+        self._prepare()
+        try:
+            return run.result()
+        finally:
+            if self._is_closed:
+                raise self._closed()
+
+    def _closed(self) -> PredictionFailedError:
+        return PredictionFailedError(f"the predictor {self._shown} was closed before it had ended")
+
+    def _prepare(self) -> None:
+        """Have another run wait for the next records, if that is wanted."""
+        if not self._is_ahead:
+            return
+        with self._lock, contextlib.suppress(ReprobuildError):  # the next one says what is wrong
+            if not self._is_closed:
+                self._next = self._hold()
 
     def _tell_of(self, gate: Gate) -> None:
         """Say what was refused to a command that coped; raises RefusedFetchError where that is not wanted."""
@@ -160,44 +176,6 @@ class FilesWorker:
             advice = mend(self._shown, self._predictor, gate)
             strict = self._target.strict_network
             tell_of_gate(f"the predictor {self._shown}", gate, self._tell, strict=strict, mend=advice)
-
-
-def _stage(folder: Path, batch: Batch, owner: int) -> None:
-    """Lay the folder out that becomes ``/in``: owned by the uid that is 0 inside, all of one normal time."""
-    folder.mkdir(mode=0o755)
-    with open(folder / "input.jsonl", "xb") as file:
-        batch.records.seek(0)
-        while block := batch.records.read(1 << 20):
-            file.write(block)
-    made = [folder / "input.jsonl"]
-    if batch.files:
-        files = folder / "files"
-        files.mkdir()
-        for name, source in batch.files.items():
-            copy_checked(source, files / name, name[:64])
-            made.append(files / name)
-        made.append(files)
-    for path in (*made, folder):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        if owner != os.geteuid():
-            os.chown(path, owner, owner)
-        os.utime(path, (NORMAL_TIME, NORMAL_TIME))
-
-
-def copy_checked(source: Path, copy: Path, expected: str) -> None:
-    """Copy a file of the caller's. Raises InputError for one that has not the digest that it had."""
-    import shutil
-
-    from reprobuild.digest import Digest
-
-    try:
-        shutil.copyfile(source, copy)
-        with open(copy, "rb", buffering=0) as file:
-            digest, _ = Digest.of_file(file)
-    except OSError as error:
-        raise InputError(f"{source} can't be read: {error.strerror}") from None
-    if digest.hex != expected:
-        raise InputError(f"{source} changed while its prediction was prepared", "run predict again")
 
 
 def _check_result(

@@ -14,7 +14,7 @@ from typing import Any
 from reprobuild.digest import Digest
 from reprobuild.errors import InputError
 from reprobuild.predict.fields import Fields
-from reprobuild.predict.runner import FILES
+from reprobuild.predict.in_folder import FILES
 
 Json = Any
 

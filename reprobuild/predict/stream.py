@@ -69,6 +69,10 @@ class StreamWorker:
         process = self._process
         return self._refused + (len(process.gate.refused) if process is not None else 0)
 
+    @property
+    def lives_on(self) -> bool:
+        return True
+
     def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
         """Give the outputs as they come. A record that fails leaves the process as it is.
 

@@ -90,6 +90,10 @@ class Worker(Protocol):
     def refused(self) -> int:
         """How many things the command has asked the network for so far, did not get, and coped without."""
 
+    @property
+    def lives_on(self) -> bool:
+        """Whether it keeps something between batches that makes the next one faster."""
+
     def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
         """Give each output once: in order (``files``), or as it comes (``stream``).
 
@@ -116,11 +120,13 @@ def start_worker(
     device: str = CPU,
     limits: Limits = NO_LIMITS,
     tell: Tell,
+    ahead: bool = False,
 ) -> Worker:
     """Give what computes for a predictor by its protocol; nothing runs before the first ``compute``.
 
     ``parameters``: filled in; where a predictor samples and they hold no ``seed``, the worker takes
     fresh ones (``files``: for each run; ``stream``: for each process). ``device``: one device.
+    ``ahead``: with ``files``, another run is made ready while one is at work, for records that come soon.
     """
     if target.predictor(name).protocol == "stream":
         from reprobuild.predict.stream import StreamWorker
@@ -128,4 +134,4 @@ def start_worker(
         return StreamWorker(target, name, parameters, device=device, limits=limits, tell=tell)
     from reprobuild.predict.runner import FilesWorker
 
-    return FilesWorker(target, name, parameters, device=device, limits=limits, tell=tell)
+    return FilesWorker(target, name, parameters, device=device, limits=limits, tell=tell, ahead=ahead)

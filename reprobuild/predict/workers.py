@@ -85,13 +85,16 @@ class Workers:
         jobs: int = 0,
         idle: float = IDLE_SECONDS,
         tell: Tell = ignore,
+        ahead: bool = False,
     ) -> None:
-        """``jobs``: how many are at work at once (0: one for each device); ``idle``: seconds."""
+        """``jobs``: how many are at work at once (0: one for each device); ``idle``: seconds; ``ahead``: as
+        ``worker.start_worker`` has it."""
         self.jobs = jobs or len(devices)
         self._target = target
         self._devices = tuple(devices)
         self._idle = idle
         self._tell = tell
+        self._ahead = ahead and idle > 0
         self._forked: list[_State] = []
         self._paces: dict[_Kind, Pace] = {}
         self._begin()
@@ -113,7 +116,13 @@ class Workers:
                 with state.starting:
                     self._target.engine()  # made once, whoever asks for it at the same time
                 worker = start_worker(
-                    self._target, name, parameters, device=device, limits=limits, tell=self._tell
+                    self._target,
+                    name,
+                    parameters,
+                    device=device,
+                    limits=limits,
+                    tell=self._tell,
+                    ahead=self._ahead,
                 )
             with state.changed:
                 state.lent.add(worker)
@@ -124,7 +133,7 @@ class Workers:
                 is_well = True
                 raise
         finally:
-            keeps = self._target.predictor(name).protocol == "stream" and is_well and self._idle > 0
+            keeps = worker is not None and worker.lives_on and is_well and self._idle > 0
             if worker is not None and not keeps:
                 worker.close()
             self._give_back(state, device, worker, kind if keeps else None)

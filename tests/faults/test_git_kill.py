@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 PROGRAM = """
 import os, sys
@@ -49,13 +49,6 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not (so := is_so()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return so
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
 @pytest.mark.parametrize("way", COMMANDS)
 def test_git_ends_with_its_caller(tmp_path: Path, way: str, number: signal.Signals) -> None:
@@ -65,11 +58,11 @@ def test_git_ends_with_its_caller(tmp_path: Path, way: str, number: signal.Signa
             [sys.executable, "-c", PROGRAM, str(tmp_path), way], stdin=reader, stderr=subprocess.DEVNULL
         )
         try:
-            assert until(lambda: any(COMMANDS[way] in argv for argv in children(caller.pid).values()))
+            wait_until(lambda: any(COMMANDS[way] in argv for argv in children(caller.pid).values()))
             started = children(caller.pid)
             caller.send_signal(number)
             caller.wait(SECONDS)
-            assert until(lambda: not any(map(is_running, started))), started
+            wait_until(lambda: not any(map(is_running, started)))
         finally:
             caller.kill()
             caller.wait()

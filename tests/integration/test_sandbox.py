@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from reprobuild.engine.protocol import ENVIRONMENT, Command, thread_environment
 from reprobuild.errors import ReprobuildError
 from reprobuild.value import replace as changed
 from tests.require import require
-from tests.sandboxes import PROJECT, Sandboxes
+from tests.sandboxes import PROJECT, Sandboxes, shared_folder
 
 # How it ended.
 
@@ -50,6 +51,21 @@ def test_after_the_time_limit_everything_has_ended(worlds: Sandboxes) -> None:
     assert outcome.result.timed_out
     assert outcome.result.exit_code == 137
     assert outcome.result.tail == ("begun",)
+
+
+def test_a_command_that_is_held_back_finds_what_came_meanwhile(worlds: Sandboxes) -> None:
+    with shared_folder(worlds.uid) as folder:
+        late = dataclasses.replace(worlds, held="late").shell(
+            "cat /in/late", inputs={"/in": folder}, timeout=4.0
+        )
+    assert (late.text, late.result.exit_code, late.result.timed_out) == ("it is here\n", 0, False)
+
+
+def test_a_command_that_is_held_back_for_good_never_begins(worlds: Sandboxes) -> None:
+    before = worlds.leftovers()
+    never = dataclasses.replace(worlds, held="never").shell("echo it has begun", timeout=1.0)
+    assert (never.text, never.result.exit_code, never.result.timed_out) == ("", 137, False)
+    assert worlds.leftovers() == before
 
 
 def test_more_memory_than_allowed_ends_it(worlds: Sandboxes) -> None:

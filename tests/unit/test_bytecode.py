@@ -53,6 +53,7 @@ class OwnPython:
         stdin: BinaryIO | None = None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> Result:
         places = {
             str(inside): str(outside)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from reprobuild.predict.workers import Workers
 from tests.host_engine import HostEngine, make_target
 from tests.projects import SOURCE
 from tests.streaming import streamer
+from tests.waiting import wait_until
 
 
 class Bench:
@@ -50,14 +51,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     for model in made.models:
         model.close()
     assert made.living() == []
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for what will come; it fails the test if it does not."""
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_one_process_serves_the_calls_of_a_model(bench: Bench) -> None:

@@ -129,6 +129,7 @@ class DockerEngine:
         stdin: BinaryIO | None = None,
         dialogue: Dialogue | None = None,
         ending: int | None = None,
+        hold: Callable[[], bool] | None = None,
     ) -> Result:
         from reprobuild.engine.docker.container import GPU_HINT
         from reprobuild.engine.docker.helper import RelayError
@@ -145,11 +146,11 @@ class DockerEngine:
                     run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
                     try:
                         with self._helper(gateway) as helper:
-                            return run.go(helper, capture, output, stdin, dialogue, ending)
+                            return run.go(helper, capture, output, stdin, dialogue, ending, hold)
                     except RelayError as error:
                         self._go_without(gateway, error)
                 run = Run(self.daemon, self.store, ground, command, self.alive.labels, network, gpus)
-                return run.go(None, capture, output, stdin, dialogue, ending)
+                return run.go(None, capture, output, stdin, dialogue, ending, hold)
 
     def _may_serve(self, gateway: Gateway) -> bool:
         """Tell whether commands are given a gateway here, as far as is known."""

@@ -121,6 +121,7 @@ class Run:
         stdin: BinaryIO | None,
         dialogue: Dialogue | None,
         ending: int | None,
+        hold: Callable[[], bool] | None,
     ) -> Result:
         """Run it; ``helper``: the container whose network it shares, which has begun.
 
@@ -134,6 +135,12 @@ class Run:
         is_joined = not terminal and dialogue is None
         try:
             shielded(lambda: self._create(network, has_stdin=has_stdin, is_joined=is_joined))
+            if hold is not None:
+                if helper is not None:
+                    helper.wait()
+                if not hold():
+                    return Result(KILLED, 0.0)
+                begun = time.monotonic()
             self._put()
             if helper is not None:
                 helper.wait()

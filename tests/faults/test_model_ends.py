@@ -1,4 +1,7 @@
-"""However a process ends that has loaded a model of protocol ``stream``, nothing inside outlives it."""
+"""However a process ends that has loaded a model, nothing inside outlives it.
+
+Neither a process of protocol ``stream``, nor a run of protocol ``files`` that waits for its records.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ CALLER = """
 import os, sys, time
 from reprobuild import load
 
-model = load("copier/marked", cache="off", store=sys.argv[1], engine=sys.argv[4])
+model = load(f"copier/{sys.argv[5]}", cache="off", store=sys.argv[1], engine=sys.argv[4])
 assert model.predict(text="first", marker=sys.argv[2]) == "first"
 if sys.argv[3] == "forked" and not os.fork():
     print(os.getpid(), flush=True)
@@ -44,10 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @contextmanager
 def caller(
-    project: Project, marker: str, how: str, *, engine: str = "sandbox"
+    project: Project, marker: str, how: str, *, engine: str = "sandbox", predictor: str = "marked"
 ) -> Iterator[tuple[subprocess.Popen[bytes], bytes]]:
     """Start a process that predicts with a model, and is about to do something else; give what it says."""
-    argv = [project.python, "-c", CALLER, str(project.store), marker, how, engine]
+    argv = [project.python, "-c", CALLER, str(project.store), marker, how, engine, predictor]
     environment = project.full_environment()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=project.folder, env=environment) as process:
         try:
@@ -60,7 +63,7 @@ def caller(
 
 
 def inside(marker: str) -> list[str]:
-    """Give the processes that serve, by the marker among their arguments."""
+    """Give the processes that serve, or wait to run a command, by the marker among their arguments."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -68,7 +71,8 @@ def inside(marker: str) -> list[str]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[:2] == [b"sh", b"serve.sh"] and marker.encode() in words:
+            serves = words[:2] == [b"sh", b"serve.sh"] and marker.encode() in words
+            if serves or any(f": {marker};".encode() in word for word in words):
                 found.append(entry.name)
     return found
 
@@ -77,11 +81,13 @@ def scratch(project: Project) -> list[str]:
     return [path.name for path in (project.store / "tmp").glob("command-*") if path.is_dir()]
 
 
-@pytest.mark.parametrize("how", ["idle", "busy"])
+@pytest.mark.parametrize("predictor, how", [("marked", "idle"), ("marked", "busy"), ("once", "idle")])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_a_signal_ends_what_is_inside(made: Project, how: str, number: signal.Signals) -> None:
-    marker = f"{how}-{number.name}-{os.getpid()}"
-    with caller(made, marker, how) as (process, _):
+def test_a_signal_ends_what_is_inside(
+    made: Project, predictor: str, how: str, number: signal.Signals
+) -> None:
+    marker = f"{predictor}-{how}-{number.name}-{os.getpid()}"
+    with caller(made, marker, how, predictor=predictor) as (process, _):
         assert wait_until(lambda: bool(inside(marker)))
         process.send_signal(number)
         assert process.wait(timeout=60) == -number
@@ -92,19 +98,21 @@ def test_a_signal_ends_what_is_inside(made: Project, how: str, number: signal.Si
     assert scratch(made) == []
 
 
-def test_the_end_of_the_caller_ends_what_is_inside(made: Project) -> None:
-    marker = f"over-{os.getpid()}"
-    with caller(made, marker, "over") as (process, _):
+@pytest.mark.parametrize("predictor", ["marked", "once"])
+def test_the_end_of_the_caller_ends_what_is_inside(made: Project, predictor: str) -> None:
+    marker = f"over-{predictor}-{os.getpid()}"
+    with caller(made, marker, "over", predictor=predictor) as (process, _):
         assert process.wait(timeout=60) == 0
     assert inside(marker) == []
     assert scratch(made) == []
 
 
-def test_a_process_that_was_forked_off_keeps_nothing_alive(made: Project) -> None:
-    marker = f"forked-{os.getpid()}"
-    with caller(made, marker, "forked") as (process, said):
+@pytest.mark.parametrize("predictor", ["marked", "once"])
+def test_a_process_that_was_forked_off_keeps_nothing_alive(made: Project, predictor: str) -> None:
+    marker = f"forked-{predictor}-{os.getpid()}"
+    with caller(made, marker, "forked", predictor=predictor) as (process, said):
         try:
-            assert inside(marker)
+            assert wait_until(lambda: bool(inside(marker)))
             process.kill()
             process.wait()
             assert wait_until(lambda: not inside(marker))
@@ -113,11 +121,13 @@ def test_a_process_that_was_forked_off_keeps_nothing_alive(made: Project) -> Non
             os.kill(int(said), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("how", ["idle", "busy"])
+@pytest.mark.parametrize("predictor, how", [("marked", "idle"), ("marked", "busy"), ("once", "idle")])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_container_is_left(made: Project, docker: Docker, how: str, number: signal.Signals) -> None:
+def test_no_container_is_left(
+    made: Project, docker: Docker, predictor: str, how: str, number: signal.Signals
+) -> None:
     project = Project(made.folder, made.store, docker.environment)
-    with caller(project, "container", how, engine="docker") as (process, _):
+    with caller(project, "container", how, engine="docker", predictor=predictor) as (process, _):
         process.send_signal(number)
         assert process.wait(timeout=60) == -number
     if number == signal.SIGKILL:  # the next command looks after what was left

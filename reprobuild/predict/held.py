@@ -1,0 +1,122 @@
+"""One run of a predictor's command, made ready before its records are there, and held back until they are.
+
+Knows nothing of what outputs look like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import select
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from reprobuild.engine.protocol import Command, Dialogue, Engine, Result
+from reprobuild.predict.conversation import Conversation
+from reprobuild.predict.in_folder import INPUT, INSIDE, InFolder, takes_files
+from reprobuild.predict.parameters import SEED, command_devices, fill_command, fresh_seed
+from reprobuild.predict.target import Target
+from reprobuild.predict.worker import Batch, Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprobuild.gateway.gate import Gate
+
+OUTPUT = "/out/output.jsonl"
+
+
+class HeldRun:
+    """A run that begins with ``go``, if ever; used by one thread, but for ``end``."""
+
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        device: str,
+        limits: Limits,
+        output: Callable[[bytes], None],
+    ) -> None:
+        """Begin to make it ready, in a thread; ``output`` gets each line that the command prints, there.
+
+        Raises OutsideError where the disk refuses.
+        """
+        predictor = target.predictor(name)
+        filled = dict(parameters)
+        if predictor.random:
+            filled.setdefault(SEED, fresh_seed())
+        text = fill_command(predictor, filled, source=INPUT, destination=OUTPUT, device=device)
+        engine = target.engine()
+        self.engine = engine.name
+        self.gate = target.gateway(predictor)
+        with ExitStack() as stack:
+            self.scratch = stack.enter_context(target.scratch("predict"))
+            self._given = InFolder(self.scratch, has_files=takes_files(predictor))
+            taken = self.scratch / "out"
+            taken.mkdir(mode=0o755)
+            self.output = taken / "output.jsonl"
+            """Where its outputs are, when it has ended well."""
+            command = Command(
+                argv=("/bin/sh", "-c", text),
+                env=target.env,
+                workdir=target.workdir,
+                inputs={INSIDE: self._given.path},
+                outputs={"/out": taken},
+                threads=predictor.threads,
+                timeout=limits.timeout,
+                memory=limits.memory,
+                devices=command_devices(device),
+            )
+            # It holds on to nothing of this object, so that nobody holding that is its end.
+            run = functools.partial(_run, target, name, engine, command, self.gate, output)
+            self._conversation = Conversation(run)
+            self._stack = stack.pop_all()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is, or will be, ready, and is this process's own."""
+        return self._conversation.is_mine and not self._conversation.has_ended
+
+    def go(self, batch: Batch) -> None:
+        """Let it begin with a batch. Raises InputError where a file of the caller's has changed."""
+        self._given.add_files(batch.files)
+        self._given.add_records(batch.records)
+        with contextlib.suppress(ValueError):  # it was ended meanwhile, and ``result`` says so
+            self._conversation.exchange(memoryview(b"\n"), None)
+
+    def result(self) -> Result:
+        """Give how it ended, once it has. Raises what the engine raises, and PredictionFailedError."""
+        return self._conversation.result()
+
+    def end(self) -> None:
+        """End the command, begun or not, and wait until it has ended."""
+        self._conversation.close()
+
+    def close(self) -> None:
+        """End it, and remove what it left."""
+        self.end()
+        if self._conversation.is_mine:
+            self._stack.close()
+
+
+def _run(
+    target: Target,
+    name: str,
+    engine: Engine,
+    command: Command,
+    gate: Gate,
+    output: Callable[[bytes], None],
+    dialogue: Dialogue,
+    _: Callable[[bytes], None],
+    ending: int,
+) -> Result:
+    def hold() -> bool:
+        # The pipe that leads to a command which is spoken with carries the word to begin here.
+        poll = select.poll()
+        poll.register(dialogue.stdin.fileno(), select.POLLIN)
+        poll.register(ending, select.POLLIN)
+        return all(descriptor != ending for descriptor, _ in poll.poll())
+
+    return target.run(name, engine, command, gate, output=output, ending=ending, hold=hold)
