@@ -18,13 +18,31 @@ class NotCanonicalError(ValueError):
     """A value that RFC 8785 gives no form; the message names where it stands in the value."""
 
 
+class _Unwritable(Exception):  # noqa: N818
+    """The same while it is being found: what is wrong, and the steps that lead there, innermost first."""
+
+    def __init__(self, shown: str, why: str) -> None:
+        self.shown = shown
+        self.why = why
+        self.steps: list[str] = []
+
+    def within(self, step: str) -> None:
+        self.steps.append(step)
+
+    def __str__(self) -> str:
+        return f"{self.shown} at ${''.join(reversed(self.steps))}{self.why}"
+
+
 def canonical(value: object) -> bytes:
     """Give the canonical JSON of a value of dicts, lists, tuples, strings, numbers, booleans, None.
 
     Raises NotCanonicalError, naming the place of the offending part (``$.steps[2].size``).
     """
     parts: list[str] = []
-    _write(value, parts.append, "$")
+    try:
+        _write(value, parts.append)
+    except _Unwritable as error:
+        raise NotCanonicalError(str(error)) from None
     try:
         return "".join(parts).encode()
     except UnicodeEncodeError:
@@ -36,61 +54,81 @@ def canonical_digest(value: object) -> Digest:
     return Digest.of(canonical(value))
 
 
-def _write(value: object, emit: _Emit, where: str) -> None:
-    if isinstance(value, str):
+def _write(value: object, emit: _Emit) -> None:
+    if type(value) is str:
         emit(encode_basestring(value))
+    elif type(value) is float:
+        emit(_number(value))
     elif value is None:
         emit("null")
     elif value is True:
         emit("true")
     elif value is False:
         emit("false")
+    elif isinstance(value, dict):
+        _write_object(value, emit)
+    elif isinstance(value, list | tuple):
+        # Here, not in a function of its own: a list within lists takes one frame of the stack.
+        emit("[")
+        index = 0
+        try:
+            for index, item in enumerate(value):
+                if index:
+                    emit(",")
+                _write(item, emit)
+        except _Unwritable as error:
+            error.within(f"[{index}]")
+            raise
+        emit("]")
     elif isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
-            raise NotCanonicalError(f"the integer {value} at {where} is past 2^53-1")
-        emit(str(value))
+            raise _Unwritable(f"the integer {value}", " is past 2^53-1")
+        emit(str(int(value)))
+    elif isinstance(value, str):
+        emit(encode_basestring(value))
     elif isinstance(value, float):
-        emit(_number(value, where))
-    elif isinstance(value, dict):
-        _write_object(value, emit, where)
-    elif isinstance(value, list | tuple):
-        emit("[")
-        for index, item in enumerate(value):
-            if index:
-                emit(",")
-            _write(item, emit, f"{where}[{index}]")
-        emit("]")
+        emit(_number(float(value)))  # others may show themselves otherwise
     else:
-        raise NotCanonicalError(f"{type(value).__name__} at {where} is no JSON value")
+        raise _Unwritable(type(value).__name__, " is no JSON value")
 
 
-def _write_object(value: dict[object, object], emit: _Emit, where: str) -> None:
+def _write_object(value: dict[object, object], emit: _Emit) -> None:
     for key in value:
         if not isinstance(key, str):
-            raise NotCanonicalError(f"the key {key!r} at {where} is not a string")
+            raise _Unwritable(f"the key {key!r}", " is not a string")
     try:
         # Section 3.2.3: by UTF-16 code units, which differs from code points past U+FFFF.
         ordered = sorted(value.items(), key=lambda item: str(item[0]).encode("utf-16-be"))
     except UnicodeEncodeError:
-        raise NotCanonicalError(f"a lone surrogate in a key at {where}") from None
+        raise _Unwritable("a lone surrogate in a key", "") from None
     emit("{")
-    for index, (key, item) in enumerate(ordered):
-        if index:
+    is_first = True
+    for key, item in ordered:
+        if not is_first:
             emit(",")
+        is_first = False
         emit(encode_basestring(str(key)))
         emit(":")
-        _write(item, emit, f"{where}.{key}")
+        try:
+            _write(item, emit)
+        except _Unwritable as error:
+            error.within(f".{key}")
+            raise
     emit("}")
 
 
-def _number(value: float, where: str) -> str:
+def _number(value: float) -> str:
     """Write a float as ECMAScript's Number::toString does (RFC 8785, section 3.2.2.3)."""
+    size = abs(value)
+    # Python writes the same shortest digits, and these without an exponent too.
+    if 1e-4 <= size < 1e16 and not value.is_integer():
+        return repr(value)
     if not math.isfinite(value):
-        raise NotCanonicalError(f"{value} at {where} is no JSON number")
+        raise _Unwritable(str(value), " is no JSON number")
     if value == 0:
         return "0"
     sign = "-" if value < 0 else ""
-    mantissa, _, exponent_text = repr(abs(value)).partition("e")
+    mantissa, _, exponent_text = repr(size).partition("e")
     whole, _, fraction = mantissa.partition(".")
     exponent = int(exponent_text or 0)
     digits = (whole + fraction).lstrip("0")

@@ -49,17 +49,18 @@ class Fields:
         self._others = tuple(
             (name, _FAST.get(kind, _never))
             for name, kind in self.types.items()
-            if kind not in ("str", "file")
+            if kind not in ("str", "file", _VECTOR)
         )
+        self._vectors = tuple(name for name, kind in self.types.items() if kind == _VECTOR)
         self.files: tuple[str, ...] = tuple(name for name, kind in self.types.items() if kind == "file")
         """Fields that hold the path of a file."""
 
     def encode(self, records: Sequence[Json]) -> list[bytes]:
         """Check records and give the canonical form of each, without line ends.
 
-        Where one of many records holds nothing but texts, booleans, integers and plain fractions, orjson's
-        sorted form is the canonical one, and all of those are written by one call; the rest goes
-        through ``canonical``. Raises Unfit for the first record that does not fit.
+        Where one of many records holds nothing but texts, booleans, integers, plain fractions and lists of
+        them, orjson's sorted form is the canonical one, and all of those are written by one call; the rest
+        goes through ``canonical``. Raises Unfit for the first record that does not fit.
         """
         if len(records) <= FEW:
             return [self._encode_slowly(record, index) for index, record in enumerate(records)]
@@ -79,6 +80,12 @@ class Fields:
                     for name, is_fast in others:
                         if not is_fast(record[name]):
                             fits = False
+                    if fits and self._vectors:
+                        found = {name: _written(record[name]) for name in self._vectors}
+                        fits = None not in found.values()
+                        mixed[2 * index] = record | {
+                            name: orjson.Fragment(text) for name, text in found.items() if text
+                        }
             except KeyError:
                 fits = False
             if not fits:
@@ -146,9 +153,36 @@ def _is_list_of_integers(value: Json) -> bool:
     return type(value) is list and all(map(_is_integer, value))
 
 
-def _is_list_of_fractions(value: Json) -> bool:
-    return type(value) is list and all(map(_is_plain_fraction, value))
+def _written(value: Json) -> bytes | None:
+    """Give the canonical form of a list of floats, which may be long; None where it is not such a list.
 
+    What orjson writes without exponent, and not as a whole number, is the canonical form (see above).
+    """
+    import orjson
+
+    if type(value) is not list or not _FLOATS.issuperset(map(type, value)):
+        return None
+    text = orjson.dumps(value)
+    if b"n" in text:  # null: for NaN and infinities
+        return None
+    if b"e" not in text and b".0," not in text and not text.endswith(b".0]"):
+        return text
+    parts = text[1:-1].split(b",")
+    for index, part in enumerate(parts):
+        if b"e" in part or part.endswith(b".0"):
+            parts[index] = canonical(value[index])
+    return b"[" + b",".join(parts) + b"]"
+
+
+_PLAIN: Mapping[str, frozenset[type]] = {
+    "str": frozenset({str}),
+    "int": frozenset({int}),
+    "float": frozenset({int, float}),
+}
+"""Types of which every value is one of a field type's."""
+
+_VECTOR = "list[float]"
+_FLOATS = frozenset({float})
 
 _FAST: Mapping[str, Callable[[Json], bool]] = {
     "bool": _is_boolean,
@@ -156,7 +190,6 @@ _FAST: Mapping[str, Callable[[Json], bool]] = {
     "float": _is_plain_fraction,
     "list[str]": _is_list_of_texts,
     "list[int]": _is_list_of_integers,
-    "list[float]": _is_list_of_fractions,
 }
 
 
@@ -165,7 +198,8 @@ def _fault(value: Json, kind: str) -> str:
     if kind.startswith("list"):
         if not isinstance(value, list | tuple):
             return f"is {_word(value)} where a list is needed"
-        if kind != "list":
+        # All of them at once, since an output may be thousands of numbers.
+        if kind != "list" and not _PLAIN[kind[5:-1]].issuperset(map(type, value)):
             for index, item in enumerate(value):
                 if reason := _fault(item, kind[5:-1]):
                     return f"at [{index}] {reason}"

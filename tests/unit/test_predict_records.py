@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprobuild.canonical import canonical
+from reprobuild.canonical import NotCanonicalError, canonical
 from reprobuild.errors import InputError
 from reprobuild.predict import fields as fields_module
 from reprobuild.predict import records as records_module
@@ -178,6 +178,24 @@ def test_fast_and_slow_agree(made: list[dict[str, Any]], ascii_only: bool) -> No
     expected = [canonical(record) for record in made]
     assert read("\n".join(lines).encode(), EVERYTHING) == expected
     assert [record for chunk in encode_records(made, EVERYTHING, refuse) for record in chunk] == expected
+
+
+odd_floats = (
+    st.floats(width=64) | st.floats(width=32) | st.sampled_from([1e-5, 9e-6, 1e-6, 1e-7, 1e16, 1e21, -0.0])
+)
+
+
+@given(st.lists(st.fixed_dictionaries({"v": st.lists(odd_floats | numbers, max_size=20)}), max_size=4))
+def test_lists_of_numbers_are_written_alike_for_many_records(made: list[dict[str, Any]]) -> None:
+    fields = Fields({"v": "list[float]"})
+    padding: list[dict[str, Any]] = [{"v": []}] * (fields_module.FEW + 1)
+    try:
+        expected = [canonical(record) for record in made]
+    except NotCanonicalError:
+        with pytest.raises(Unfit):
+            fields.encode(made + padding)
+    else:
+        assert fields.encode(made + padding)[: len(made)] == expected
 
 
 unread = st.recursive(
