@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reprobuild.cli.options import form_options, param_option
 from reprobuild.cli.output import document, print_error, print_json, print_text
+from reprobuild.cli.records import Records
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text
 from reprobuild.cli.ui import say
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     help="Instead: see that outputs of item-scoped predictors depend on their own record alone.",
 )
 @click.option("--input", "source", metavar="FILE", help="With --purity: records, in the place of examples.")
+@form_options
+@param_option
 @click.option("--device", default="cpu", show_default=True, metavar="D", help="With --purity.")
 @click.pass_obj
 def command(
@@ -59,6 +63,9 @@ def command(
     sample: int | None,
     purity: bool,
     source: str | None,
+    input_format: str | None,
+    mapping: tuple[str, ...],
+    parameters: tuple[str, ...],
     device: str,
 ) -> int:
     """Check the whole store (blobs, listings, checkouts, realisations, images, cached predictions), and
@@ -74,12 +81,18 @@ def command(
             raise UsageError(
                 "--predictions and --purity each stand alone", "give one, with names of recipes or predictors"
             )
+        if source is None and (input_format or mapping or parameters):
+            raise UsageError("--format, --map and --param go with --input", "examples have theirs")
         if purity:
-            return audit_purity(session, names, source, device)
+            given = None if source is None else Records(source, input_format, mapping)
+            return audit_purity(session, names, given, parameters, device)
         assert sample is not None
         return audit_sample(session, names, sample)
-    if source is not None:
-        raise UsageError("--input is for --purity", f"reprobuild audit --purity NAME --input {source}")
+    if source is not None or input_format or mapping or parameters:
+        raise UsageError(
+            "--input, and what goes with it, is for --purity",
+            f"reprobuild audit --purity NAME --input {source or 'FILE'}",
+        )
     if everything and names:
         raise UsageError("--all and names of recipes exclude each other", "leave one of them out")
     if online and session.settings.offline:

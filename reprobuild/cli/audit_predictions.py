@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprobuild.cli.arguments import image_of
+from reprobuild.cli.arguments import image_of, pairs
 from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.records import Records, read
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text
 from reprobuild.cli.ui import say
@@ -52,23 +53,27 @@ def audit_sample(session: Session, names: Sequence[str], count: int) -> int:
     return CheckFailedError.exit_code if done.differing else 0
 
 
-def audit_purity(session: Session, names: Sequence[str], source: str | None, device: str) -> int:
+def audit_purity(
+    session: Session, names: Sequence[str], given: Records | None, parameters: Sequence[str], device: str
+) -> int:
     """Give predictors the same records in other arrangements; give the exit code."""
     from reprobuild.build.find import is_reference
     from reprobuild.predict.target import make_target, split_name
 
     if not names:
         raise UsageError("--purity of which predictors?", "name a recipe or a predictor")
+    texts = pairs(parameters, "--param")
     found: list[tuple[str, Purity]] = []
     for name in names:
         recipe, predictor = split_name(name)
-        is_one = name != recipe or source is not None
+        is_one = name != recipe or given is not None
         with session.working() as project:
             image = image_of(project, recipe, (), trust=False)
             folder = Path() if is_reference(project, recipe) else project.recipe_folder(recipe)
             target = make_target(project, image)
             common: Mapping[str, Any] = {"device": device, "tell": project.tell}
-            for shown, check in _checks(target, predictor if is_one else "", source, folder, common):
+            chosen = predictor if is_one else ""
+            for shown, check in _checks(target, chosen, given, texts, folder, common):
                 found.append((shown, check))
     if session.json:
         told = [
@@ -98,13 +103,18 @@ def audit_purity(session: Session, names: Sequence[str], source: str | None, dev
 
 
 def _checks(
-    target: Target, predictor: str, source: str | None, folder: Path, common: Mapping[str, Any]
+    target: Target,
+    predictor: str,
+    source: Records | None,
+    parameters: Mapping[str, str],
+    folder: Path,
+    common: Mapping[str, Any],
 ) -> Iterator[tuple[str, Purity]]:
     """Check a predictor, or all of item scope that have examples; once for each set of parameters.
 
     ``folder``: what files in examples are relative to.
     """
-    from reprobuild.cli.explain import records_of
+    from reprobuild.predict.parameters import parse_parameters
     from reprobuild.predict.purity import check_purity
 
     chosen = [predictor] if predictor else [n for n, one in target.predictors.items() if one.scope == "item"]
@@ -113,12 +123,13 @@ def _checks(
     for name in chosen:
         shown = f"{target.recipe}/{name}"
         if source is not None:
-            given = records_of(source, target.predictor(name), shown)
+            filled = parse_parameters(target.predictor(name), parameters)
+            given = read(source, target.predictor(name), shown)
             records = [record for chunk in given.chunks for record in chunk]
             staged = given.staged
             yield (
                 shown,
-                check_purity(target, name, records, given.label, parameters={}, staged=staged, **common),
+                check_purity(target, name, records, given.label, parameters=filled, staged=staged, **common),
             )
             continue
         if not target.predictor(name).examples:

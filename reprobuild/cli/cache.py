@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reprobuild.cli.options import set_option, trust_option
+from reprobuild.cli.options import form_options, param_option, set_option, trust_option
 from reprobuild.cli.output import document, print_json, print_text, table
+from reprobuild.cli.records import Records
 from reprobuild.cli.root import shared_options
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, did_you_mean, seconds_text, size_text
@@ -120,9 +121,8 @@ def verify(session: Session, repair: bool) -> int:
 @command.command("explain")
 @click.argument("name", metavar="NAME[/PREDICTOR]")
 @click.option("--input", "source", required=True, metavar="FILE", help="Records; - is standard input.")
-@click.option(
-    "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
-)
+@form_options
+@param_option
 @click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or the number of a GPU.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The first N records alone.")
 @set_option
@@ -132,6 +132,8 @@ def explain(
     session: Session,
     name: str,
     source: str,
+    input_format: str | None,
+    mapping: tuple[str, ...],
     parameters: tuple[str, ...],
     device: str,
     limit: int | None,
@@ -145,8 +147,9 @@ def explain(
     """
     from reprobuild.cli.explain import explain as explain_records
 
+    given = Records(source, input_format, mapping)
     return explain_records(
-        session, name, source, parameters=parameters, device=device, limit=limit, sets=sets, trust=trust
+        session, name, given, parameters=parameters, device=device, limit=limit, sets=sets, trust=trust
     )
 
 

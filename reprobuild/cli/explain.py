@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from reprobuild.cli.arguments import image_of, pairs
 from reprobuild.cli.output import document, print_json, print_text
+from reprobuild.cli.records import Records, read
 from reprobuild.cli.session import Session
 from reprobuild.cli.text import count_text, seconds_text
 from reprobuild.cli.ui import say
@@ -16,21 +17,8 @@ from reprobuild.cli.why import value_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from reprobuild.derivation.predictors import Predictor
     from reprobuild.predict.explain import Explained
-    from reprobuild.predict.staging import StagedFiles
     from reprobuild.store.store import Store
-
-
-class Given(NamedTuple):
-    """Records that were given, to be read once."""
-
-    chunks: Iterator[list[bytes]]
-    """Canonical."""
-    label: Callable[[int], str]
-    """What to call one, by its index."""
-    staged: StagedFiles | None
-    """The files that they name."""
 
 
 PARTS = {"run_id": "image", "device": "device", "threads": "threads"}
@@ -40,7 +28,7 @@ PARTS = {"run_id": "image", "device": "device", "threads": "threads"}
 def explain(
     session: Session,
     name: str,
-    source: str,
+    given: Records,
     *,
     parameters: Sequence[str],
     device: str,
@@ -60,12 +48,12 @@ def explain(
     recipe, predictor = split_name(name)
     with session.working() as project:
         target = make_target(project, image_of(project, recipe, sets, trust=trust))
-        given = parse_parameters(target.predictor(predictor), texts)
+        filled = parse_parameters(target.predictor(predictor), texts)
         # A call that is never answered: it checks parameters and device as predict does.
-        call = Call(target, predictor, Options(parameters=given, device=device, cache="off"), project.tell)
+        call = Call(target, predictor, Options(parameters=filled, device=device, cache="off"), project.tell)
     keys = KeyMaker(target.run_id, call.predictor, call.parameters, call.device_class)
     tag = f"{target.recipe}/{predictor}"
-    records = records_of(source, call.predictor, tag, limit)
+    records = read(given, call.predictor, tag, limit)
     with PredictionCache.open(target.store) as cache:
         label = records.label
         explainer = Explainer(cache, keys, call.predictor, tag)
@@ -82,25 +70,6 @@ def explain(
         noun = "record" if call.predictor.scope == "item" else "call"
         say(f"{tag}: {sum(one.is_cached for one in found):,} of {count_text(len(found), noun)} cached")
     return 0
-
-
-def records_of(source: str, predictor: Predictor, tag: str, limit: int | None = None) -> Given:
-    """Give the canonical records of a file as ``predict`` reads it, what to call each, and their files.
-
-    Raises UsageError for a form that there is not; reading raises InputError, UsageError.
-    """
-    from reprobuild.predict.fields import Fields
-    from reprobuild.predict.forms import form_of
-    from reprobuild.predict.intake import Intake
-    from reprobuild.predict.sources import Sources
-    from reprobuild.predict.staging import StagedFiles
-
-    fields = Fields(predictor.inputs)
-    hint = f"{tag} takes " + ", ".join(f"{name} ({kind})" for name, kind in fields.types.items())
-    staged = StagedFiles(fields) if fields.files else None
-    form = form_of(source, "predict --format")
-    sources = Sources([(source, form)], Intake(fields), staged=staged, folder=None, hint=hint)
-    return Given(sources.chunks(limit), sources.label, staged)
 
 
 def _tags(store: Store) -> dict[str, str]:

@@ -26,6 +26,30 @@ def set_option(function: Function) -> Function:
     )(function)
 
 
+def form_options(function: Function) -> Function:
+    """Add ``--format`` (``input_format``) and ``--map`` (``mapping``) to a command that reads records."""
+    function = click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="FIELD=NAME",
+        help="What a field of the predictor, or instance_id, is called in the inputs.",
+    )(function)
+    return click.option(
+        "--format",
+        "input_format",
+        metavar="F",
+        help="What inputs are, whatever their names: jsonl, csv, tsv-plain, tsv-quoted, parquet, csv.gz, …",
+    )(function)
+
+
+def param_option(function: Function) -> Function:
+    """Add ``--param NAME=VALUE``, as ``parameters``, to a command."""
+    return click.option(
+        "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
+    )(function)
+
+
 def all_option(function: Function) -> Function:
     """Add ``--all``, as ``everything``, to a command."""
     return click.option("--all", "everything", is_flag=True, help="Every recipe that there is.")(function)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reprobuild.cli.arguments import demand_lock
-from reprobuild.cli.options import set_option, strict_network_option, trust_option
+from reprobuild.cli.options import form_options, param_option, set_option, strict_network_option, trust_option
 from reprobuild.cli.prediction import predict
 from reprobuild.cli.session import Session
 
@@ -52,20 +52,8 @@ class Needed(click.Option):
     metavar="FILE",
     help="By its ending .jsonl, .csv, .tsv or .parquet, compressed likewise; - is standard output.",
 )
-@click.option(
-    "--format",
-    "input_format",
-    metavar="F",
-    help="What inputs are, whatever their names: jsonl, csv, tsv-plain, tsv-quoted, parquet, csv.gz, …",
-)
+@form_options
 @click.option("--output-format", metavar="F", help="What the output is, whatever its name.")
-@click.option(
-    "--map",
-    "mapping",
-    multiple=True,
-    metavar="FIELD=NAME",
-    help="What a field of the predictor, or instance_id, is called in the inputs.",
-)
 @click.option(
     "--include-input", is_flag=True, help="Write with each output the record that it is of, as input."
 )
@@ -74,9 +62,7 @@ class Needed(click.Option):
     metavar="FILE",
     help="Of a metric: write the result over all records and those of each; --output may be left out.",
 )
-@click.option(
-    "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the predictor."
-)
+@param_option
 @click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or a GPU: 0, 1, …")
 @click.option(
     "--cache",

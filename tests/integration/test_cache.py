@@ -31,6 +31,10 @@ def copier(extra: str = ""):
                 examples=[([{"text": "abc"}, {"text": "def"}], [{"text": "abc"}, {"text": "def"}])]),
             "batch": predictor("cp {input} {output}", **{**TEXT, "scope": "batch"}),
             "backwards": predictor("tac {input} > {output}", **TEXT),
+            "either": predictor(
+                "if [ {word} = a ]; then cp {input} {output}; else tac {input} > {output}; fi",
+                **TEXT, parameters={"word": "a"}
+            ),
         },
     )
 '''
@@ -124,6 +128,15 @@ def test_explain_names_the_part_of_the_key_that_differs(project: Project) -> Non
     assert "copier/default: 1 of 2 records cached" in shown.err
 
 
+def test_explain_reads_records_as_predict_does(project: Project) -> None:
+    csv = ("--format", "csv", "--map", "text=article")
+    ended = project.call(
+        "cache", "explain", "copier", "--input", "-", *csv, stdin="n,article\n1,two\n2,four\n"
+    )
+    assert "record 1 of standard input: cached" in ended.out
+    assert "record 2 of standard input: not cached" in ended.out
+
+
 def test_explain_names_the_image_that_a_prediction_was_made_with(project: Project) -> None:
     lock = project.lock.read_bytes()
     tag = project.call("realize", "copier", "--json").json["tag"]
@@ -166,7 +179,29 @@ def test_explain_names_the_image_that_a_prediction_was_made_with(project: Projec
         pytest.param(
             ("audit", "--purity", "copier/batch", "--input", "reprobuild.toml"), 2, "scope batch", id="scope"
         ),
-        pytest.param(("audit", "--input", "x"), 2, "--input is for --purity", id="input for nothing"),
+        pytest.param(("audit", "--input", "x"), 2, "is for --purity", id="input for nothing"),
+        pytest.param(("audit", "--param", "x=1"), 2, "is for --purity", id="param for nothing"),
+        pytest.param(
+            ("audit", "--purity", "copier", "--param", "word=b"), 2, "go with --input", id="param of examples"
+        ),
+        pytest.param(
+            ("audit", "--purity", "copier", "--input", "reprobuild.toml", "--param", "x=1"),
+            2,
+            "no parameter",
+            id="param unknown",
+        ),
+        pytest.param(
+            ("cache", "explain", "copier", "--input", "reprobuild.toml", "--map", "x=y"),
+            2,
+            "x is no field of the predictor",
+            id="map unknown",
+        ),
+        pytest.param(
+            ("cache", "explain", "copier", "--input", "reprobuild.toml", "--format", "odt"),
+            2,
+            "odt",
+            id="format unknown",
+        ),
     ],
 )
 def test_wrong_use_is_said(project: Project, arguments: tuple[str, ...], code: int, told: str) -> None:
@@ -248,3 +283,13 @@ def test_purity_shuffles_and_rebatches(project: Project, tmp_path: Path) -> None
     ended = project.call("audit", "--purity", "copier/backwards", "--input", str(records), check=False)
     assert ended.code == 4
     assert f"copier/backwards, line 1 of {records}: " in ended.out
+
+
+@pytest.mark.parametrize(("word", "code"), [("a", 0), ("b", 4)])
+def test_purity_with_parameters_and_another_form(
+    project: Project, tmp_path: Path, word: str, code: int
+) -> None:
+    records = tmp_path / "records.txt"
+    records.write_text("id,article\n1,one\n2,two\n3,three\n")
+    given = ("--input", str(records), "--format", "csv", "--map", "text=article", "--param", f"word={word}")
+    assert project.call("audit", "--purity", "copier/either", *given, check=False).code == code
