@@ -11,7 +11,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
-import select
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 
 from reprobuild.engine import listening, opener
 from reprobuild.engine.protocol import Gateway, served_ports
+from reprobuild.engine.ready import ready
 from reprobuild.engine.standalone import program_text
 from reprobuild.errors import EngineError
 
@@ -162,4 +162,4 @@ def closed_once(gateway: Gateway | None) -> Iterator[ClosedOnce | None]:
 
 def has_ended(handle: int) -> bool:
     """Tell whether the process of a pidfd has ended."""
-    return bool(select.select([handle], [], [], 0)[0])
+    return bool(ready(handle, seconds=0))

@@ -26,6 +26,7 @@ from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import MemoryLimit
 from reprobuild.engine.protocol import Command, Dialogue, Result, environment
+from reprobuild.engine.ready import ready
 from reprobuild.engine.seccomp import filter_program
 from reprobuild.errors import EngineError
 
@@ -260,7 +261,7 @@ class Running:
                     pass
                 self._kill()
                 if self.init is not None:
-                    select.select([self.init], [], [])
+                    ready(self.init)
                 sandbox.process.wait()
                 return
             except (KeyboardInterrupt, SystemExit):

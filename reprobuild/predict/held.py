@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import select
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from reprobuild.engine.protocol import Command, Dialogue, Engine, Result
+from reprobuild.engine.ready import ready
 from reprobuild.predict.conversation import Conversation
 from reprobuild.predict.in_folder import INPUT, INSIDE, InFolder, takes_files
 from reprobuild.predict.parameters import SEED, command_devices, fill_command, fresh_seed
@@ -114,9 +114,6 @@ def _run(
 ) -> Result:
     def hold() -> bool:
         # The pipe that leads to a command which is spoken with carries the word to begin here.
-        poll = select.poll()
-        poll.register(dialogue.stdin.fileno(), select.POLLIN)
-        poll.register(ending, select.POLLIN)
-        return all(descriptor != ending for descriptor, _ in poll.poll())
+        return ending not in ready(dialogue.stdin.fileno(), ending)
 
     return target.run(name, engine, command, gate, output=output, ending=ending, hold=hold)

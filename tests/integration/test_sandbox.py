@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tarfile
@@ -66,6 +67,24 @@ def test_a_command_that_is_held_back_for_good_never_begins(worlds: Sandboxes) ->
     never = dataclasses.replace(worlds, held="never").shell("echo it has begun", timeout=1.0)
     assert (never.text, never.result.exit_code, never.result.timed_out) == ("", 137, False)
     assert worlds.leftovers() == before
+
+
+def test_a_caller_with_many_open_files(worlds: Sandboxes) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    with open(os.devnull, "rb") as file:
+        many = [os.dup(file.fileno()) for _ in range(1100)]
+    try:
+        assert many[-1] > 1024
+        serving = dataclasses.replace(worlds, gateway={})
+        outcome = serving.shell("cat; wget -q -O /dev/null http://192.0.2.1/; exit 7", timeout=60)
+        assert outcome.result.exit_code == 7
+        killed = worlds.shell("echo begun; sleep 1000", timeout=1.0).result
+        assert killed.timed_out
+    finally:
+        for one in many:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_more_memory_than_allowed_ends_it(worlds: Sandboxes) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
+
+from reprobuild.engine.ready import ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ class Feeder:
             descriptor = self._file.fileno()
         except OSError:
             return self._file.read(_PIECE)
-        ready, _, _ = select.select([descriptor, self._wake], [], [])
-        if self._wake in ready:
+        if self._wake in ready(descriptor, self._wake):
             return b""
         return os.read(descriptor, _PIECE)
 
@@ -146,8 +146,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        ready, _, _ = select.select([self._descriptor, self._wake], [], [])
-        if self._wake not in ready:
+        if self._wake not in ready(self._descriptor, self._wake):
             self._act()
 
     def __enter__(self) -> Watcher:
