@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from reprobuild.engine.protocol import Engine
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def choose(store: Store, sandbox: Engine, docker: Engine, tell: Tell) -> Engine:
+def choose(store: Store, sandbox: Engine, docker: Callable[[], Engine], tell: Tell) -> Engine:
     """Give the engine to work with, and say so where that is not the sandbox.
 
     Raises EngineError, with what is missing of both, where neither can isolate.
@@ -34,14 +35,15 @@ def choose(store: Store, sandbox: Engine, docker: Engine, tell: Tell) -> Engine:
         if marker:
             Path(marker).touch()
         return sandbox
-    other = docker.probe()
+    other_engine = docker()
+    other = other_engine.probe()
     if other.available:
         tell(
             Warned(
                 f"commands run in {other.name}, since the sandbox does not work here: {own.missing}", own.hint
             )
         )
-        return docker
+        return other_engine
     hints = "; or: ".join(hint for hint in (own.hint, other.hint) if hint)
     raise EngineError(
         f"no engine can isolate commands here: the sandbox: {own.missing}; docker: {other.missing}", hints

@@ -62,7 +62,7 @@ class Project:
             return self.sandbox
         from reprobuild.build.engines import choose
 
-        return choose(self.store, self.sandbox, self.docker, self.tell)
+        return choose(self.store, self.sandbox, lambda: self.docker, self.tell)
 
     @cached_property
     def sandbox(self) -> Engine:

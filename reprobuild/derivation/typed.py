@@ -6,7 +6,6 @@ Knows nothing of what any word means; kinds that say more than their type are ch
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,6 +14,10 @@ from reprobuild.errors import RecipeError
 
 LONGEST = 80
 """Characters of a value that an error shows."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from inspect import Signature
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,23 +34,26 @@ def typed_but(*others: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def _typed(word: Callable[P, T], others: tuple[str, ...]) -> Callable[P, T]:
-    signature = inspect.signature(word)
-    parameters = signature.parameters
-    kinds = {
-        name: KINDS[one.annotation]
-        for name, one in parameters.items()
-        if one.annotation in KINDS and name not in others
-    }
+    @functools.cache
+    def signature_of_word() -> Signature:
+        # Where recipes are evaluated, and nowhere else: inspect takes its time.
+        from inspect import signature
+
+        return signature(word)
 
     @functools.wraps(word)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        signature = signature_of_word()
+        parameters = signature.parameters
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return word(*args, **kwargs)  # raises it again, in Python's own words
-        for name in (name for name in kinds if name in given):
-            needed, fits = kinds[name]
-            is_row = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        for name, parameter in parameters.items():
+            if name not in given or name in others or parameter.annotation not in KINDS:
+                continue
+            needed, fits = KINDS[parameter.annotation]
+            is_row = parameter.kind is parameter.VAR_POSITIONAL
             for one in given[name] if is_row else (given[name],):
                 if not fits(one):
                     shown = f"…, {_shown(one)}" if is_row else f"{name}={_shown(one)}"

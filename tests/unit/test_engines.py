@@ -30,7 +30,7 @@ class Probed:
 
 def chosen(store: Store, sandbox: Probed, docker: Probed) -> tuple[str, list[Event]]:
     told: list[Event] = []
-    engine: Any = choose(store, cast("Engine", sandbox), cast("Engine", docker), told.append)
+    engine: Any = choose(store, cast("Engine", sandbox), lambda: cast("Engine", docker), told.append)
     return engine.name, told
 
 
