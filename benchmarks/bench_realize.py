@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,44 @@ from benchmarks.table import Row
 from benchmarks.timing import Work, command, medians
 
 ROOT = Path(__file__).resolve().parent.parent
+HOST_PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 ROUNDS = 15
 SLOW_ROUNDS = 5
 RECIPE = "tutorial"
 DOCKERFILE = f"""FROM {RECIPE}:bench
 COPY run.py /app/run.py
 RUN python3 -c pass
+"""
+
+SERVING = '''\
+"""Reverses texts, for as long as it is spoken with."""
+
+from reprobuild import apt, files, image, predictor, recipe
+
+
+@recipe(version="1.0")
+def serving():
+    return image(
+        apt("bookworm", "python3"),
+        files("src/serve.py", to="/app/serve.py"),
+        workdir="/app",
+        predictors={
+            "default": predictor(
+                "exec python3 serve.py",
+                inputs={"text": str},
+                outputs={"output": str},
+                scope="item",
+                protocol="stream",
+            ),
+        },
+    )
+'''
+SERVE = """\
+import json, sys
+
+for line in sys.stdin:
+    record = json.loads(line)
+    print(json.dumps({"_id": record["_id"], "output": record["text"][::-1]}), flush=True)
 """
 
 
@@ -53,6 +87,15 @@ class Project:
         self.reprobuild = [str(script)] if script.exists() else [sys.executable, "-m", "reprobuild"]
         self.env = {**os.environ, "REPROBUILD_STORE": str(store), "PYTHONPATH": str(ROOT)}
         self.run("realize", RECIPE)()
+
+    def add(self, name: str, recipe: str, sources: Mapping[str, str]) -> None:
+        """Add a recipe, and lock it."""
+        folder = self.folder / "recipes" / name
+        (folder / "src").mkdir(parents=True)
+        (folder / "recipe.py").write_text(recipe)
+        for source, text in sources.items():
+            (folder / "src" / source).write_text(text)
+        self.run("lock", name)()
 
     def run(self, *arguments: str, stdin: str = "") -> Work:
         """Give the command line as work."""
@@ -112,30 +155,74 @@ def _realize(project: Project, daemon: Docker | None, folder: Path) -> list[Row]
 
 
 def _predict(project: Project, daemon: Docker | None) -> list[Row]:
-    """One new item at a time, by each engine that there is, and a container that does nothing."""
+    """One new item at a time, by each engine that there is; beside a container that does nothing, and
+    beside the same program on the host."""
     from reprobuild import load
 
-    peer = "docker run python3 -c pass"
+    container, host = "docker run python3 -c pass", "the program on the host"
     arguments = ("run", "--rm", "--network", "none", f"{RECIPE}:bench", "python3", "-c", "pass")
-    works: dict[str, Work | None] = {peer: None}
+    numbers = itertools.count()
+    works: dict[str, Work | None] = {container: None, host: _on_host(project, numbers)}
+    answers: dict[str, Work | None] = {}
     engines = ["sandbox"]
     if daemon is not None:
-        works[peer] = command(daemon.argv(*arguments))
+        works[container] = command(daemon.argv(*arguments))
         project.env["DOCKER_HOST"] = daemon.host
         engines.append("docker")
-    numbers = itertools.count()
+    project.add("serving", SERVING, {"serve.py": SERVE})
     store, recipes = project.env["REPROBUILD_STORE"], project.folder / "recipes"
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, project.env))
         for engine in engines:
             works[f"{engine}, whole process"] = _whole(project, engine, numbers)
-            model = stack.enter_context(load(RECIPE, engine=engine, store=store, recipes=recipes))
-            works[f"{engine}, inside Python"] = _inside(model, numbers)
-        found = medians(works, rounds=SLOW_ROUNDS)
-    container = found.pop(peer)
+            for recipe, among in ((RECIPE, works), ("serving", answers)):
+                model = load(recipe, engine=engine, store=store, recipes=recipes)
+                among[f"{engine}, inside Python"] = _inside(stack.enter_context(model), numbers)
+        answers[host] = _spoken_with(stack, project.folder / "recipes/serving/src/serve.py", numbers)
+        found = medians(works, rounds=ROUNDS)
+        answered = medians(answers, rounds=ROUNDS * 10)
+    peers = {name: found.pop(name) for name in (container, host)}
+    spoken = {host: answered.pop(host)}
     return [
-        row(f"predict one new item: {name}", {"ours": ours, peer: container}) for name, ours in found.items()
+        *(row(f"predict one new item: {name}", {"ours": ours, **peers}) for name, ours in found.items()),
+        *(
+            row(f"predict one new item, model loaded (stream): {name}", {"ours": ours, **spoken})
+            for name, ours in answered.items()
+        ),
     ]
+
+
+def _on_host(project: Project, numbers: Iterator[int]) -> Work:
+    """Run the command of the tutorial as its predictor does, without any sandbox."""
+    given, taken = project.folder / "in.jsonl", project.folder / "out.jsonl"
+    words = [HOST_PYTHON, str(project.recipe / "src/run.py"), "--input-file", str(given)]
+    run = command(["/bin/sh", "-c", shlex.join([*words, "--output-file", str(taken)])])
+
+    def predict() -> None:
+        text = f"a new text {next(numbers)}"
+        given.write_text(json.dumps({"text": text}) + "\n")
+        run()
+        assert json.loads(taken.read_text()) == {"output": text[::-1]}
+
+    return predict
+
+
+def _spoken_with(stack: ExitStack, program: Path, numbers: Iterator[int]) -> Work:
+    """Speak with the program of a stream on the host, through pipes."""
+    process = stack.enter_context(
+        subprocess.Popen([HOST_PYTHON, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    )
+    stack.callback(process.kill)
+
+    def predict() -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        text = f"item {next(numbers)}"
+        process.stdin.write(json.dumps({"_id": 0, "text": text}).encode() + b"\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["output"] == text[::-1]
+
+    return predict
 
 
 def _whole(project: Project, engine: str, numbers: Iterator[int]) -> Work:
