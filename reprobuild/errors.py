@@ -124,3 +124,7 @@ class OfflineError(OutsideError):
 
 class EngineError(OutsideError):
     """There is no engine, or one that cannot isolate; the hint says what to do."""
+
+
+class LostError(EngineError):
+    """What was made ready for a command has gone while that was held back: the command has not begun."""

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 
 from reprobuild.engine import listening, opener
+from reprobuild.engine.forking import starting
 from reprobuild.engine.protocol import Gateway, served_ports
 from reprobuild.engine.ready import ready
 from reprobuild.engine.standalone import program_text
@@ -53,24 +54,25 @@ class Doorway:
         self._init = 0
         self.sockets: tuple[int, ...] = ()
         """Descriptors of the open sockets, until they are the gateway's."""
-        self.channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         text = _IMPORT if os.access(opener.__file__, os.R_OK) else _TEXT
         words = ["-I", "-S", "-E", "-B", "-c", text, str(-1 if owner is None else owner), _FOLDER]
-        try:
-            self._opener: subprocess.Popen[bytes] | None = subprocess.Popen(
-                [sys.executable, *words],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            self.channel.close()
-            raise EngineError(f"the gateway's sockets: {error}", _HINT) from error
-        finally:
-            theirs.close()
+        with starting():
+            self.channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            try:
+                self._opener: subprocess.Popen[bytes] | None = subprocess.Popen(
+                    [sys.executable, *words],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.channel.close()
+                raise EngineError(f"the gateway's sockets: {error}", _HINT) from error
+            finally:
+                theirs.close()
 
     def enter(self, process: int, handle: int) -> None:
         """Have them opened in the network namespace of a process, of which ``handle`` is a pidfd.

@@ -253,6 +253,6 @@ class Engine(Protocol):
         when all is made that can be before the command begins. That begins when it gives True, with what
         was put into directories of ``inputs`` until then, and its time is counted from there; where it
         gives False, the command never begins, and the Result is that of a killed one. Commands may run in
-        several threads at once. Raises EngineError where the sandbox itself cannot be made, and
-        KeyboardInterrupt after everything inside has ended.
+        several threads at once. Raises EngineError where the sandbox itself cannot be made, LostError where
+        it has gone while it was held, and KeyboardInterrupt after everything inside has ended.
         """

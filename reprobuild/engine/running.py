@@ -21,6 +21,7 @@ from typing import BinaryIO
 from reprobuild.engine import bubblewrap
 from reprobuild.engine.diagnosis import explain
 from reprobuild.engine.doorway import Doorway, has_ended
+from reprobuild.engine.forking import starting
 from reprobuild.engine.launcher import Sandbox
 from reprobuild.engine.layout import Layout
 from reprobuild.engine.lines import Lines
@@ -28,7 +29,7 @@ from reprobuild.engine.memory import MemoryLimit
 from reprobuild.engine.protocol import Command, Dialogue, Result, environment
 from reprobuild.engine.ready import ready
 from reprobuild.engine.seccomp import filter_program
-from reprobuild.errors import EngineError
+from reprobuild.errors import EngineError, LostError
 
 NOT_FOUND = 127
 """The exit code of a command whose program is not in the tree, as shells have it."""
@@ -74,42 +75,10 @@ class Running:
         with contextlib.ExitStack() as stack:
             if self.command.memory is not None:
                 self.memory = stack.enter_context(MemoryLimit(self.command.memory))
-            program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
-            status, status_in = _pipe(stack)
-            block_out, block = _pipe(stack)
-            printed, printed_in = _pipe(stack)
-            spoken, spoken_in = (printed, printed_in) if self.dialogue is None else _pipe(stack)
-            terminal = self.command.terminal
-            options = bubblewrap.options(
-                self.layout.mounts,
-                env=environment(self.command, self.layout.env),
-                workdir=self.command.workdir,
-                terminal=terminal,
-                seccomp=program.fileno(),
-                status=status_in.fileno(),
-                block=block_out.fileno(),
-            )
-            sandbox = Sandbox(
-                self.binary,
-                self.owner,
-                self.layout.places,
-                options,
-                self.command.argv,
-                stdin=None if terminal else self._standard_input(stack, stdin),
-                stdout=None if terminal else spoken_in.fileno(),
-                stderr=None if terminal else printed_in.fileno(),
-                descriptors=[file.fileno() for file in (program, status_in, block_out)],
-                status=status.fileno(),
-                block=block.fileno(),
-                limits=self.memory.prelude if self.memory else "",
-                terminal=terminal,
-            )
-            stack.callback(sandbox.release)
-            for file in (status_in, block_out, printed_in, spoken_in):
-                file.close()
+            with starting():
+                sandbox, printed, spoken, block = self._start(stack, stdin)
             if self.dialogue is not None:
                 self.dialogue.stdin.close()
-            self.status = status
             try:
                 if sandbox.interruption is not None:
                     raise sandbox.interruption
@@ -119,6 +88,45 @@ class Running:
                 raise
             self.lines.close()
             return self._result(sandbox.process.returncode, time.monotonic() - self.begun)
+
+    def _start(
+        self, stack: contextlib.ExitStack, stdin: BinaryIO | None
+    ) -> tuple[Sandbox, FileIO, FileIO, FileIO]:
+        """Give bubblewrap, started, where standard error and output come from, and what lets it go on."""
+        program = stack.enter_context(_memory_file(filter_program(os.uname().machine)))
+        self.status, status_in = _pipe(stack)
+        block_out, block = _pipe(stack)
+        printed, printed_in = _pipe(stack)
+        spoken, spoken_in = (printed, printed_in) if self.dialogue is None else _pipe(stack)
+        terminal = self.command.terminal
+        options = bubblewrap.options(
+            self.layout.mounts,
+            env=environment(self.command, self.layout.env),
+            workdir=self.command.workdir,
+            terminal=terminal,
+            seccomp=program.fileno(),
+            status=status_in.fileno(),
+            block=block_out.fileno(),
+        )
+        sandbox = Sandbox(
+            self.binary,
+            self.owner,
+            self.layout.places,
+            options,
+            self.command.argv,
+            stdin=None if terminal else self._standard_input(stack, stdin),
+            stdout=None if terminal else spoken_in.fileno(),
+            stderr=None if terminal else printed_in.fileno(),
+            descriptors=[file.fileno() for file in (program, status_in, block_out)],
+            status=self.status.fileno(),
+            block=block.fileno(),
+            limits=self.memory.prelude if self.memory else "",
+            terminal=terminal,
+        )
+        stack.callback(sandbox.release)
+        for file in (status_in, block_out, printed_in, spoken_in):
+            file.close()
+        return sandbox, printed, spoken, block
 
     def _attend(self, sandbox: Sandbox, printed: FileIO, spoken: FileIO, block: FileIO) -> None:
         """Take in what comes until everything inside has ended."""
@@ -192,6 +200,8 @@ class Running:
                 raise
             for one in doorway.sockets:
                 poll.register(one, select.POLLIN)
+            if self.hold is not None:
+                doorway.settle()  # else the command need not wait for that
             self._release(block)
             doorway.settle()
         elif doorway.sockets:
@@ -207,6 +217,8 @@ class Running:
                 self.deadline = None
                 self._end()
                 return
+            if self.init is not None and has_ended(self.init):
+                raise LostError("the sandbox has ended while it waited")
             self._start_clock()
         if self.dialogue is not None:
             self.dialogue.begin(_shown_at_once)

@@ -15,6 +15,7 @@ from pathlib import Path
 from reprobuild.errors import ItemFailedError, PredictionFailedError
 from reprobuild.predict.chunks import ChunkSizes
 from reprobuild.predict.spool import Spool
+from reprobuild.predict.waiting import wait
 from reprobuild.predict.worker import Batch, Worker
 from reprobuild.value import Value
 
@@ -173,12 +174,12 @@ class Computation:
             for thread in threads:
                 thread.start()
             for end in ends:
-                _wait(end)
+                wait(end)
         except BaseException as error:
             self._stop(error)
             for thread, end in zip(threads, ends, strict=True):
                 if thread.ident is not None:
-                    _wait(end)
+                    wait(end)
             raise
 
     def _run_thread(self, end: threading.Event) -> None:
@@ -201,8 +202,11 @@ class Computation:
         with self._lock:
             self._errors.append(error)
             workers = list(self._workers)
-        for worker in workers:
-            worker.close()
+        closing = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
     def _next(self) -> Chunk | None:
         with self._lock:
@@ -280,12 +284,6 @@ class Computation:
         with self._lock:
             self._computed += len(outputs)
             self._keep(outputs, seconds, worker.refused)
-
-
-def _wait(end: threading.Event) -> None:
-    """Wait, looking up now and then: a signal that comes just before a wait does not end it."""
-    while not end.wait(0.2):
-        pass
 
 
 class _Group:

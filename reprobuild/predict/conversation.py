@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import BinaryIO, cast
 
+from reprobuild.predict.waiting import wait
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprobuild.engine.protocol import Dialogue, Result
@@ -119,7 +121,7 @@ class Conversation:
 
     def result(self) -> Result:
         """Give how it ended, once it has. Raises what ``run`` raised."""
-        self._line.over.wait()
+        wait(self._line.over)
         if self._line.failure is not None:
             raise self._line.failure
         assert self._line.result is not None
@@ -129,7 +131,7 @@ class Conversation:
         """End it, and wait until it has ended; safe to call twice, and from any thread."""
         self._finalizer()
         if self.is_mine and threading.current_thread() is not self._thread:
-            self._line.over.wait()
+            wait(self._line.over)
 
 
 class _Line:

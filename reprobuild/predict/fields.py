@@ -153,14 +153,21 @@ def _is_list_of_integers(value: Json) -> bool:
     return type(value) is list and all(map(_is_integer, value))
 
 
+def _is_small(value: float) -> bool:
+    return type(value) is float or -LARGEST_INTEGER <= value <= LARGEST_INTEGER
+
+
 def _written(value: Json) -> bytes | None:
-    """Give the canonical form of a list of floats, which may be long; None where it is not such a list.
+    """Give the canonical form of a list of numbers, which may be long; None where it is no such list.
 
     What orjson writes without exponent, and not as a whole number, is the canonical form (see above).
     """
     import orjson
 
-    if type(value) is not list or not _FLOATS.issuperset(map(type, value)):
+    if type(value) is not list:
+        return None
+    kinds = set(map(type, value))
+    if not kinds <= _NUMBERS or (int in kinds and not all(map(_is_small, value))):
         return None
     text = orjson.dumps(value)
     if b"n" in text:  # null: for NaN and infinities
@@ -182,7 +189,7 @@ _PLAIN: Mapping[str, frozenset[type]] = {
 """Types of which every value is one of a field type's."""
 
 _VECTOR = "list[float]"
-_FLOATS = frozenset({float})
+_NUMBERS = frozenset({float, int})
 
 _FAST: Mapping[str, Callable[[Json], bool]] = {
     "bool": _is_boolean,

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from reprobuild.engine.protocol import Command, Dialogue, Engine, Result
+from reprobuild.engine.protocol import Command, Dialogue, Engine, Ground, Result
 from reprobuild.engine.ready import ready
 from reprobuild.predict.conversation import Conversation
 from reprobuild.predict.in_folder import INPUT, INSIDE, InFolder, takes_files
@@ -38,10 +38,12 @@ class HeldRun:
         device: str,
         limits: Limits,
         output: Callable[[bytes], None],
+        ahead: bool = False,
     ) -> None:
         """Begin to make it ready, in a thread; ``output`` gets each line that the command prints, there.
 
-        Raises OutsideError where the disk refuses.
+        ``ahead``: the tree is laid out in that thread, too, if that must be done; else first, here, where it
+        can be interrupted. Raises what ``Engine.ground`` raises, and OutsideError where the disk refuses.
         """
         predictor = target.predictor(name)
         filled = dict(parameters)
@@ -69,9 +71,12 @@ class HeldRun:
                 memory=limits.memory,
                 devices=command_devices(device),
             )
-            # It holds on to nothing of this object, so that nobody holding that is its end.
-            run = functools.partial(_run, target, name, engine, command, self.gate, output)
-            self._conversation = Conversation(run)
+            with ExitStack() as grounds:
+                ground = None if ahead else grounds.enter_context(engine.ground(target.layers))
+                # It holds on to nothing of this object, so that nobody holding that is its end.
+                there = target, name, engine, ground, command, self.gate, output
+                self._conversation = Conversation(functools.partial(_run, *there))
+                self._grounds = grounds.pop_all()
             self._stack = stack.pop_all()
 
     @property
@@ -98,6 +103,7 @@ class HeldRun:
         """End it, and remove what it left."""
         self.end()
         if self._conversation.is_mine:
+            self._grounds.close()
             self._stack.close()
 
 
@@ -105,6 +111,7 @@ def _run(
     target: Target,
     name: str,
     engine: Engine,
+    ground: Ground | None,
     command: Command,
     gate: Gate,
     output: Callable[[bytes], None],
@@ -116,4 +123,5 @@ def _run(
         # The pipe that leads to a command which is spoken with carries the word to begin here.
         return ending not in ready(dialogue.stdin.fileno(), ending)
 
-    return target.run(name, engine, command, gate, output=output, ending=ending, hold=hold)
+    with nullcontext(ground) if ground is not None else engine.ground(target.layers) as laid_out:
+        return target.run(name, engine, laid_out, command, gate, output=output, ending=ending, hold=hold)

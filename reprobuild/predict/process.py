@@ -221,5 +221,6 @@ def _run(
     output: Callable[[bytes], None],
     ending: int,
 ) -> Result:
-    with stack:
-        return target.run(name, engine, command, gate, output=output, dialogue=dialogue, ending=ending)
+    with stack, engine.ground(target.layers) as ground:
+        how = {"output": output, "dialogue": dialogue, "ending": ending}
+        return target.run(name, engine, ground, command, gate, **how)

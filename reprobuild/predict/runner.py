@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.protocol import Result
 from reprobuild.errors import (
-    EngineError,
     ItemFailedError,
+    LostError,
     PredictionFailedError,
     RefusedFetchError,
     ReprobuildError,
@@ -57,6 +57,7 @@ class FilesWorker:
     ) -> None:
         """Take what ``worker.start_worker`` takes."""
         self.refused = 0
+        """Of the last run."""
         self._target = target
         self._predictor = target.predictor(name)
         self._shown = f"{target.recipe}/{name}"
@@ -78,17 +79,20 @@ class FilesWorker:
         """The one at work."""
         self._next: HeldRun | None = None
         """One that waits for records."""
+        self._count = 0
+        """How many batches there were."""
         self._is_closed = False
 
     @property
     def lives_on(self) -> bool:
-        return self._next is not None
+        return self._is_ahead
 
     def compute(self, batch: Batch, accept: Accept, fail: Fail | None = None) -> Ran:
         """Run the command on a batch; ``accept`` gets nothing before all outputs have been checked.
 
         ``fail`` is never called: what one command did for many records can't be told apart.
         """
+        self.refused = 0
         with self._ran(batch) as (run, result):
             gate = run.gate
             _check_result(self._shown, self._predictor, result, self._limits, gate, batch)
@@ -118,58 +122,68 @@ class FilesWorker:
     @contextlib.contextmanager
     def _ran(self, batch: Batch) -> Iterator[tuple[HeldRun, Result]]:
         """Give a run that has ended, and how; what it left is there for the ``with`` block."""
-        run, has_waited = self._take()
+        run = self._take()
         try:
             try:
                 result = self._go(run, batch)
-            except EngineError:
-                if not has_waited:
-                    raise
-                run.close()  # what it had ready has gone since
-                run, _ = self._take(fresh=True)
+            except LostError:
+                run.close()
+                run = self._take(fresh=True)
                 result = self._go(run, batch)
             yield run, result
         finally:
             with self._lock:
                 self._run = None
+                self._count += 1
             run.close()
 
-    def _take(self, *, fresh: bool = False) -> tuple[HeldRun, bool]:
-        """Give a run that has not begun, and whether it was waiting. Raises PredictionFailedError where this
-        is closed."""
+    def _take(self, *, fresh: bool = False) -> HeldRun:
+        """Give a run that has not begun. Raises PredictionFailedError where this is closed."""
         with self._lock:
-            if self._is_closed:
-                raise self._closed()
-            if self._next is not None and (fresh or not self._next.is_usable):
-                self._next.close()
-                self._next = None
-            has_waited = self._next is not None
-            self._run, self._next = self._next or self._hold(), None
-            return self._run, has_waited
+            self._check_open()
+            run, self._next = self._next, None
+            if run is not None and run.is_usable and not fresh:
+                self._run = run
+                return run
+        if run is not None:
+            run.close()
+        run = self._hold()
+        try:
+            with self._lock:
+                self._check_open()
+                self._run = run
+        except BaseException:
+            run.close()
+            raise
+        return run
 
     def _go(self, run: HeldRun, batch: Batch) -> Result:
         run.go(batch)
         self._prepare()
         try:
-            return run.result()
-        finally:
-            if self._is_closed:
-                raise self._closed()
+            result = run.result()
+        except ReprobuildError:
+            self._check_open()
+            raise
+        self._check_open()
+        return result
 
-    def _closed(self) -> PredictionFailedError:
-        return PredictionFailedError(f"the predictor {self._shown} was closed before it had ended")
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PredictionFailedError(f"the predictor {self._shown} was closed before it had ended")
 
     def _prepare(self) -> None:
-        """Have another run wait for the next records, if that is wanted."""
-        if not self._is_ahead:
+        """Have another run wait for the next records, where this is not the first: then others may follow."""
+        if not self._is_ahead or not self._count:
             return
-        with self._lock, contextlib.suppress(ReprobuildError):  # the next one says what is wrong
+        # What goes wrong here, the next one says.
+        with self._lock, contextlib.suppress(ReprobuildError, OSError, RuntimeError):
             if not self._is_closed:
-                self._next = self._hold()
+                self._next = self._hold(ahead=True)
 
     def _tell_of(self, gate: Gate) -> None:
         """Say what was refused to a command that coped; raises RefusedFetchError where that is not wanted."""
-        self.refused += len(gate.refused)
+        self.refused = len(gate.refused)
         if gate.refused or gate.unused:
             from reprobuild.build.refusals import tell_of_gate
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.digest import Digest
-from reprobuild.engine.protocol import Command, Engine, Result
+from reprobuild.engine.protocol import Command, Engine, Ground, Result
 from reprobuild.errors import PredictionFailedError, UsageError
 from reprobuild.predict.key import run_id
 from reprobuild.value import Value
@@ -61,20 +61,21 @@ class Target(Value, kw_only=True):
             raise UsageError(f"{self.recipe} has no predictors", "add predictors={…} to its image(…)")
         raise UsageError(f"{self.recipe} has no predictor {name!r}", f"one of {known}")
 
-    def run(self, name: str, engine: Engine, command: Command, gate: Gate, **how: Any) -> Result:
-        """Run a predictor's command on the image; ``how``: as ``Engine.run`` takes it.
+    def run(
+        self, name: str, engine: Engine, ground: Ground, command: Command, gate: Gate, **how: Any
+    ) -> Result:
+        """Run a predictor's command on ``ground``, the image; ``how``: as ``Engine.run`` takes it.
 
         Raises what that raises, and PredictionFailedError for a command that cannot start.
         """
         from reprobuild.engine.program import obstacle
 
-        with engine.ground(self.layers) as ground:
-            if problem := obstacle(ground, command):
-                raise PredictionFailedError(
-                    f"the predictor {self.recipe}/{name} cannot start: {problem} in its image",
-                    f"add what it needs to its recipe: reprobuild show {self.recipe}",
-                )
-            return engine.run(ground, command, gateway=gate, **how)
+        if problem := obstacle(ground, command):
+            raise PredictionFailedError(
+                f"the predictor {self.recipe}/{name} cannot start: {problem} in its image",
+                f"add what it needs to its recipe: reprobuild show {self.recipe}",
+            )
+        return engine.run(ground, command, gateway=gate, **how)
 
 
 def make_target(project: Project, realised: Realised) -> Target:

@@ -7,6 +7,7 @@ notices, and tries again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 
@@ -16,11 +17,17 @@ from reprobuild.store.disk import trouble
 class Lock:
     """A held lock; close it to let go. Use as a context manager."""
 
-    __slots__ = ("_descriptor", "path")
+    __slots__ = ("_descriptor", "_process", "path")
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._process = os.getpid()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process took it: one that was forked off since lets go of nothing."""
+        return self._process == os.getpid()
 
     def __enter__(self) -> Lock:
         return self
@@ -34,10 +41,12 @@ class Lock:
         if descriptor < 0:
             return
         try:
-            if remove:
-                os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+            if self.is_mine:
+                if remove:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.path)
+                # A process that was forked off meanwhile holds the open file, too.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
 

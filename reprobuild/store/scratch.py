@@ -61,7 +61,7 @@ class Scratch:
         if lock is None:
             return
         try:
-            if self._made:
+            if self._made and lock.is_mine:
                 remove(self.path)
         except OSError:
             lock.close()  # what cannot be removed now is reaped later

@@ -24,7 +24,8 @@ import os, sys, time
 from reprobuild import load
 
 model = load(f"copier/{sys.argv[5]}", cache="off", store=sys.argv[1], engine=sys.argv[4])
-assert model.predict(text="first", marker=sys.argv[2]) == "first"
+for text in ("first", "second"):
+    assert model.predict(text=text, marker=sys.argv[2]) == text
 if sys.argv[3] == "forked" and not os.fork():
     print(os.getpid(), flush=True)
     time.sleep(1000)

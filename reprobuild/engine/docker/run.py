@@ -36,7 +36,7 @@ from reprobuild.engine.exchange import inside_path
 from reprobuild.engine.lines import Lines
 from reprobuild.engine.memory import said_none
 from reprobuild.engine.protocol import Capture, Command, Dialogue, Result, environment
-from reprobuild.errors import BuildFailedError, EngineError
+from reprobuild.errors import BuildFailedError, EngineError, LostError
 from reprobuild.images.archive import ArchiveError, Stream
 from reprobuild.images.tar_reader import read_tar
 from reprobuild.value import replace
@@ -140,6 +140,7 @@ class Run:
                     helper.wait()
                 if not hold():
                     return Result(KILLED, 0.0)
+                self._demand_it_is_there()
                 begun = time.monotonic()
             self._put()
             if helper is not None:
@@ -223,6 +224,16 @@ class Run:
             sent = archive([".", *self.folders], self.on_top.files, self.inputs)
             self.client.put_archive(self.name, "/", sent)
             self._given = sum(map(size_of, self.inputs.values()))
+
+    def _demand_it_is_there(self) -> None:
+        """Raise LostError where the container, or its daemon, has gone while it waited."""
+        import requests
+        from docker.errors import APIError
+
+        try:
+            self.client.inspect_container(self.name)
+        except (APIError, requests.RequestException) as error:
+            raise LostError(f"{self.daemon.name} no longer has a container that waited: {error}") from error
 
     def _remove(self) -> None:
         from docker.errors import APIError
