@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from tests.daemons import Docker
 from tests.engines import Engines
 from tests.projects import Project, require_sandbox
 from tests.streamed import make_streamed
+from tests.waiting import wait_until
 
 ENGINES = ("sandbox", "docker")
 
@@ -115,6 +118,39 @@ def test_one_process_for_many_calls(bench: Bench) -> None:
         assert bench.leftovers() == []
         assert model.predict(text="again") == "again"
         assert bench.starts == 2
+
+
+def waiting(bench: Bench, marker: str) -> list[str]:
+    """Give what waits for the next record: containers, or processes with the marker in their command."""
+    if bench.daemon is not None:
+        names = bench.daemon("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Status}} {{.Command}}")
+        return [line.split()[0] for line in names.splitlines() if " Created " in line and marker in line]
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f": {marker};".encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_what_waits_for_a_record_and_is_lost_is_made_again(bench: Bench) -> None:
+    marker = f"waiting-{os.getpid()}"
+    with bench.load("copier/once") as model:
+        for text in ("one", "two"):
+            assert model.predict(text=text, marker=marker) == text
+        wait_until(lambda: bool(waiting(bench, marker)))
+        lost = waiting(bench, marker)
+        if bench.daemon is not None:
+            bench.daemon("rm", "--force", *lost)
+        else:
+            for process in lost:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+        wait_until(lambda: not set(lost) & set(waiting(bench, marker)))
+        for text in ("three", "four"):
+            assert model.predict(text=text, marker=marker) == text
 
 
 TRACED = """
