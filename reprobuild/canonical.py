@@ -93,26 +93,27 @@ def _write(value: object, emit: _Emit) -> None:
 
 
 def _write_object(value: dict[object, object], emit: _Emit) -> None:
-    for key in value:
-        if not isinstance(key, str):
-            raise _Unwritable(f"the key {key!r}", " is not a string")
+    items = [(key, item) for key, item in value.items() if isinstance(key, str)]
+    if len(items) < len(value):
+        key = next(key for key in value if not isinstance(key, str))
+        raise _Unwritable(f"the key {key!r}", " is not a string")
     try:
         # Section 3.2.3: by UTF-16 code units, which differs from code points past U+FFFF.
-        ordered = sorted(value.items(), key=lambda item: str(item[0]).encode("utf-16-be"))
+        ordered = sorted(items, key=lambda item: item[0].encode("utf-16-be"))
     except UnicodeEncodeError:
         raise _Unwritable("a lone surrogate in a key", "") from None
     emit("{")
     is_first = True
-    for key, item in ordered:
+    for name, item in ordered:
         if not is_first:
             emit(",")
         is_first = False
-        emit(encode_basestring(str(key)))
+        emit(encode_basestring(name))
         emit(":")
         try:
             _write(item, emit)
         except _Unwritable as error:
-            error.within(f".{key}")
+            error.within(f".{name}")
             raise
     emit("}")
 

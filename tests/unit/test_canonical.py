@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from enum import Enum, IntEnum
 
 import pytest
 from hypothesis import given
@@ -140,5 +141,25 @@ def test_the_digest_is_that_of_the_bytes() -> None:
     assert canonical_digest({"b": 1, "a": 2}) == Digest.of(b'{"a":2,"b":1}')
 
 
+class Word(str, Enum):  # noqa: UP042  (a StrEnum shows itself as its text)
+    FIRST = "a"
+
+
+class Size(IntEnum):
+    ONE = 1
+
+
+class Number(float):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "not a number"
+
+
 def test_a_subclass_of_text_is_text() -> None:
     assert canonical({Text("a"): Text("b")}) == b'{"a":"b"}'
+    assert canonical({Word.FIRST: Word.FIRST}) == b'{"a":"a"}'
+
+
+def test_a_subclass_of_a_number_is_a_number() -> None:
+    assert canonical([Number(0.5), Number(1e-9), Size.ONE]) == b"[0.5,1e-9,1]"
