@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from reprobuild.canonical import canonical
 from reprobuild.errors import ItemFailedError, OutsideError, UsageError
-from reprobuild.events import ItemsProgressed, Tell, Warned
+from reprobuild.events import ItemsProgressed, Note, Tell, Warned
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.chunks import ChunkSizes
 from reprobuild.predict.computation import Computation, Outputs, Records
@@ -283,14 +283,22 @@ class Call:
             )
             try:
                 computation.run(lanes)
-            except ItemFailedError as error:
-                error.index = places[error.index]
+            except BaseException as error:
+                if isinstance(error, ItemFailedError):
+                    error.index = places[error.index]
+                self._tell_of_kept(len(keys))
                 raise
         for one in sorted(computation.failed, key=lambda one: one.index):
             place = places[one.index]
             self.failures.append(Failure(place, label(place), one.record, one.reason))
             computed.add([(one.index, canonical({ERROR: one.reason.partition("\n")[0]}))])
         self._tell(ItemsProgressed(self.count, self.count, self.cached))
+
+    def _tell_of_kept(self, count: int) -> None:
+        """Say, where a call fails or is interrupted, that what it did is not lost."""
+        if self._writes and self.computed:
+            done = f"{self.computed:,} of {count:,} new records were computed, and are kept"
+            self._tell(Note(f"{done}: the same call goes on from there"))
 
     @contextlib.contextmanager
     def _lent_workers(self) -> Iterator[Workers]:

@@ -16,6 +16,10 @@ GROWTH = 8
 """How many times the size of the largest chunk so far one may have."""
 LOADINGS = 4
 """How many times as long as its loading a chunk should compute."""
+QUICK = 5.0
+"""Seconds that a chunk should take at least, where loading takes little: an interrupt loses no more then."""
+SMALL = 20
+"""How many times as long as its loading such a chunk should compute."""
 ROUNDING = 1.5
 """How many times too many records may be left to be one last chunk."""
 
@@ -55,7 +59,7 @@ class Pace:
             size = count // 2 or 2
         else:
             loading = max(seconds - each * count, 0.0)
-            aim = max(aim, LOADINGS * loading)
+            aim = max(min(aim, max(QUICK, SMALL * loading)), LOADINGS * loading)
             if each:
                 size = min(int(aim / each), GROWTH * largest)
             else:

@@ -11,7 +11,7 @@ import pytest
 
 from reprobuild.derivation.predictors import predictor
 from reprobuild.errors import ItemFailedError, PredictionFailedError
-from reprobuild.events import ItemsProgressed
+from reprobuild.events import ItemsProgressed, Note
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import Options, Summary
 from reprobuild.predict.chunks import FIRST
@@ -49,6 +49,7 @@ class Bench:
         )
         self.target = make_target(folder, self.engine, default=made)
         self.progress: list[ItemsProgressed] = []
+        self.notes: list[str] = []
 
     def predict(self, texts: Sequence[str], **options: Any) -> Summary:
         source = self.folder / "in.jsonl"
@@ -73,6 +74,8 @@ class Bench:
     def _tell(self, event: Any) -> None:
         if isinstance(event, ItemsProgressed):
             self.progress.append(event)
+        if isinstance(event, Note):
+            self.notes.append(event.text)
 
 
 def texts(count: int, **others: str) -> list[str]:
@@ -98,6 +101,9 @@ def test_what_was_computed_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert f"from line 101 of {tmp_path}/in.jsonl to line 300 of {tmp_path}/in.jsonl" in caught.value.message
     assert "--keep-going" in caught.value.hint
     assert bench.kept() == FIRST
+    assert bench.notes == [
+        "100 of 300 new records were computed, and are kept: the same call goes on from there"
+    ]
     bench.engine.inputs.clear()
     bench.predict(texts(300))
     assert [text for given in bench.given() for text in given] == texts(300)[FIRST:]

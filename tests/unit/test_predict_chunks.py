@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from reprobuild.predict.chunks import FIRST, ChunkSizes, Pace
+from reprobuild.predict.chunks import FIRST, QUICK, ChunkSizes, Pace
 
 AIM = 60.0
 
@@ -66,6 +66,12 @@ def test_loading_is_a_small_part_and_little_can_be_lost(loading: float, each: fl
 
 def test_a_quick_model_has_few_chunks() -> None:
     assert len(simulate(1_000_000, 0.05, 0.00001)) < 10
+
+
+def test_little_is_lost_of_what_needs_no_loading() -> None:
+    chunks = simulate(5000, 0.03, 0.01)
+    assert max(took for _, took in chunks[2:]) <= 1.5 * QUICK + 0.1
+    assert 0.03 * len(chunks) <= 0.05 * sum(took for _, took in chunks)
 
 
 def test_no_chunk_comes_near_the_time_that_one_may_take() -> None:
