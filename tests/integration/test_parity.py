@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from reprobuild import aggregate, load
 from reprobuild.compat import DockerContainer, Model, ParallelModel, image_exists, predict_with_model
@@ -52,6 +54,11 @@ def copier(extra: str = ""):
             "drawn": predictor(
                 "while read -r line; do echo '{\\"text\\":\\"'$(cat /proc/sys/kernel/random/uuid)'\\"}'; done"
                 " < {input} > {output}; : {seed}", **TEXT, random=True,
+            ),
+            "sampled": predictor(
+                "while read -r line; do drawn=$(echo {seed} $line | sha256sum | cut -c1-16);"
+                " echo '{\\"text\\":\\"'$drawn'\\"}'; done"
+                " < {input} > {output}", **TEXT, random=True,
             ),
             "lines": predictor(
                 "cp {input} {output}; echo '{\\"_macro\\":{\\"lines\\":'$(wc -l < {input})'}}' >> {output}",
@@ -384,9 +391,28 @@ def test_b17_another_content_has_another_tag_though_nobody_changed_the_version(
 def test_b18_no_dependency_is_held_at_an_old_version() -> None:
     with open(SOURCE / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
-    held = [one for one in project["dependencies"] if "==" in one or "<" in one]
+    needed = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     # Its output is in digests: another version is another digest.
-    assert [one.partition("==")[0] for one in held] == ["deflate"]
+    assert held_back(needed) == ["deflate"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "needed",
+    ["a==1", "a===1", "a==1.*", "a<2", "a<=2", "a>=1,<2", "a~=5.0", "a @ https://example.org/a.whl"],
+)
+def test_b18_each_way_to_hold_a_dependency_back_is_seen(needed: str) -> None:
+    assert held_back(["b>=1", "c>1,!=1.5", "d", needed]) == ["a"]
+
+
+def held_back(needed: Iterable[str]) -> list[str]:
+    """Give the names of those that may not be as new as one likes."""
+    found = [Requirement(one) for one in needed]
+    return [
+        one.name
+        for one in found
+        if one.url or any(part.operator in {"==", "===", "<", "<=", "~="} for part in one.specifier)
+    ]
 
 
 def test_b18_daemons_are_spoken_with_by_the_libraries_of_today(docker: Docker, here: Project) -> None:
@@ -405,6 +431,23 @@ def test_b19_samples_are_remembered_by_their_seed_alone(here: Project) -> None:
     seeded = model.predict_batch([{"text": "a"}, {"text": "b"}], seed=1)
     assert model.predict_batch([{"text": "b"}, {"text": "a"}], seed=1) == seeded[::-1]
     assert model.predict("a", seed=2) not in seeded
+
+
+def test_b19_a_predictor_gets_the_seed_that_was_asked_for(either: Project) -> None:
+    with load("copier/sampled", cache="off") as model:
+        records = [{"text": "a"}, {"text": "b"}]
+        first = model.predict_batch(records, seed=1)
+        assert model.predict_batch(records, seed=1) == first
+        drawn = [first, *(model.predict_batch(records, seed=seed) for seed in (0, 2))]
+        # What it draws without a seed is another each time: it is no fixed one.
+        drawn += [model.predict_batch(records) for _ in range(2)]
+    assert len({text for texts in drawn for text in texts}) == 10
+    said = [
+        predict(either, "copier/sampled", lines("a"), "--cache", "off", "--param", f"seed={seed}").out
+        for seed in (1, 1, 2)
+    ]
+    assert [json.loads(one)["text"] for one in said[:2]] == [first[0]] * 2
+    assert json.loads(said[2])["text"] == drawn[2][0]
 
 
 @pytest.mark.once
