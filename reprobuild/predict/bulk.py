@@ -94,6 +94,17 @@ def read_many(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[byt
     return found
 
 
+def missing(connection: sqlite3.Connection, keys: Sequence[bytes]) -> set[bytes]:
+    """Give those of some keys under which nothing is kept."""
+    left = set(keys)
+    for start in range(0, len(keys), _VARIABLES):
+        part = keys[start : start + _VARIABLES]
+        marks = ",".join("?" * len(part))
+        found = connection.execute(f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})", part)
+        left.difference_update(key for (key,) in found)
+    return left
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Do a block of writes whole or not at all."""

@@ -127,13 +127,15 @@ class PredictionCache:
         replace: bool = False,
         making: bytes = b"",
         records: Iterable[bytes] = (),
+        imports: bool = False,
     ) -> None:
         """Keep outputs under keys, all or none.
 
         ``tag``: what a person calls the predictor; ``replace``: whether they take the place of what is there;
         ``making``: what their keys share, as ``KeyMaker`` has it; ``records``: the input of each output as it
-        entered its key, of which a sample is kept for audits; or none. Raises ValueError for what is no
-        output: nothing, or lines of which the last has no end.
+        entered its key, of which a sample is kept for audits; or none; ``imports``: whether they come from
+        elsewhere, so that those that are here count as computed already. Raises ValueError for what is
+        no output: nothing, or lines of which the last has no end.
         """
         pairs = list(outputs)
         if wrong := next((key for key, output in pairs if output[-1:] != b"\n"), None):
@@ -143,11 +145,15 @@ class PredictionCache:
             written = bulk.write_files(self.folder, sealed)
             with bulk.transaction(connection):
                 number = makings.number_of(connection, making, tag) if making else 0
+                computed = pairs
+                if imports:
+                    new = bulk.missing(connection, [key for key, _ in pairs])
+                    computed = [pair for pair in pairs if pair[0] in new]
                 bulk.write_rows(connection, written, tag=tag, making=number, replace=replace)
                 if making and records:
                     makings.keep_inputs(connection, number, [key for key, _ in pairs], records)
                 if making:
-                    items = sum(output.count(b"\n") for _, output in pairs)
+                    items = sum(output.count(b"\n") for _, output in computed)
                     seconds = items * seconds_each(facts_of(provenance))
                     makings.add_computed(connection, number, items, seconds)
 

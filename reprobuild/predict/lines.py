@@ -216,6 +216,7 @@ def keep(
                 tag=tag,
                 making=making,
                 records=[one.record for one in found],
+                imports=True,
             )
     return cache.stats().predictions - before
 

@@ -242,7 +242,10 @@ def test_a_cache_travels_as_one_file(exported: Path, tmp_path: Path) -> None:
     with there.open() as cache:
         taken = import_cache(cache, exported)
         assert (taken.predictions, taken.new) == (5, 5)
+        before = [(one.computed, one.seconds) for one in summaries(cache)]
+        assert before[0][0] == 4 and before[1][0] == 2
         assert import_cache(cache, exported).new == 0
+        assert [(one.computed, one.seconds) for one in summaries(cache)] == before
         assert audit_predictions(cache).findings == ()
         assert len(list(cache.inputs())) == 5
         for row in cache.rows():
