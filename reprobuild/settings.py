@@ -105,11 +105,16 @@ class Settings:
         return byte_size(self.cache_limit) if self.cache_limit else None
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: str) -> Settings:
+def load(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    directory: str,
+    origin: str = "the command line",
+) -> Settings:
     """Read the settings that hold in a directory.
 
-    ``flags``: what the command line said, None where it said nothing. Raises UsageError for a file
-    that is no TOML, an unknown name, or a value of the wrong type.
+    ``flags``: what the command line said, None where it said nothing; ``origin``: who said that instead,
+    for errors. Raises UsageError for a file that is no TOML, an unknown name, or a value of the wrong type.
     """
     project = find_project(directory)
     values = _defaults(project, environment)
@@ -118,7 +123,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], directory: st
         _merge(values, _read(path), project, path)
     _merge(values, _from_environment(environment), directory, "the environment")
     said = {name: value for name, value in flags.items() if value is not None}
-    _merge(values, said, directory, "the command line")
+    _merge(values, said, directory, origin)
     return Settings(values)
 
 

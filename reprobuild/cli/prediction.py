@@ -24,19 +24,6 @@ FAILURES_SHOWN = 10
 """Records that failed, named on the screen."""
 
 
-def memory_size(text: str) -> int:
-    """Read what ``--memory`` says, as ``settings.byte_size`` does. Raises UsageError."""
-    from reprobuild.settings import byte_size
-
-    try:
-        size = byte_size(text)
-    except ValueError:
-        raise UsageError(f"--memory {text}: no size in bytes", "for example --memory 4G") from None
-    if size < 1:
-        raise UsageError(f"--memory {text}: at least one byte is needed", "for example --memory 4G")
-    return size
-
-
 def predict(
     session: Session,
     name: str,
@@ -63,6 +50,7 @@ def predict(
     """Predict from file to file and say what was done; give the exit code."""
     from reprobuild import events
     from reprobuild.predict.call import Options
+    from reprobuild.predict.chosen import memory_limit
     from reprobuild.predict.files import Shape, predict_file
     from reprobuild.predict.forms import said_form
     from reprobuild.predict.parameters import parse_parameters
@@ -79,7 +67,7 @@ def predict(
         include_input=include_input,
         metrics=metrics or "",
     )
-    limits = Limits(timeout, None if memory is None else memory_size(memory))
+    limits = Limits(timeout, None if memory is None else memory_limit(memory, "--memory "))
     recipe, predictor = split_name(name)
     with session.working() as project:
         target = make_target(project, image_of(project, recipe, sets, trust=trust))

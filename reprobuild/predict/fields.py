@@ -22,6 +22,7 @@ _WORDS = {
     bool: "true or false",
     int: "an integer",
     float: "a number",
+    bytes: "bytes",
     type(None): "null",
 }
 FEW = 64
@@ -99,7 +100,7 @@ class Fields:
     def fault(self, record: Json) -> str:
         """Say in words why a record does not fit; ``""`` if it does."""
         if not isinstance(record, dict):
-            return f"{_word(record)} where a record (a JSON object) is needed"
+            return f"{word_for(record)} where a record (a JSON object) is needed"
         unknown = [name for name in record if name not in self.types]
         if unknown:
             known = ", ".join(self.types)
@@ -204,7 +205,7 @@ def _fault(value: Json, kind: str) -> str:
     """Say why a value is not of a type; ``""`` if it is."""
     if kind.startswith("list"):
         if not isinstance(value, list | tuple):
-            return f"is {_word(value)} where a list is needed"
+            return f"is {word_for(value)} where a list is needed"
         # All of them at once, since an output may be thousands of numbers.
         if kind != "list" and not _PLAIN[kind[5:-1]].issuperset(map(type, value)):
             for index, item in enumerate(value):
@@ -224,10 +225,11 @@ def _fault(value: Json, kind: str) -> str:
     else:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         needed = "a number is"
-    return "" if fits else f"is {_word(value)} where {needed} needed"
+    return "" if fits else f"is {word_for(value)} where {needed} needed"
 
 
-def _word(value: Json) -> str:
+def word_for(value: Json) -> str:
+    """Name the type of a value, as errors do: ``a text``, ``an object``."""
     return _WORDS.get(type(value), f"a {type(value).__name__}")
 
 

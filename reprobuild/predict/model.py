@@ -18,9 +18,11 @@ from reprobuild import settings
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.errors import InputError, ItemFailedError, UsageError
 from reprobuild.events import Tell, ignore
+from reprobuild.predict import chosen
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import ERROR, CacheMode, Call, Options, Summary
 from reprobuild.predict.fields import Fields
+from reprobuild.predict.given import as_records, check_items
 from reprobuild.predict.macro import mean, same
 from reprobuild.predict.metrics import Evaluation
 from reprobuild.predict.parameters import CPU, SEED, split_devices
@@ -28,7 +30,6 @@ from reprobuild.predict.records import encode_records
 from reprobuild.predict.signature import OfPredictor, shows_fields
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target, find_target, split_name
-from reprobuild.predict.worker import Limits
 from reprobuild.predict.workers import Workers
 
 Json = Any
@@ -43,11 +44,11 @@ def load(
     device: str | int = CPU,
     engine: str | None = None,
     store: str | os.PathLike[str] | None = None,
-    recipes: str | os.PathLike[str] | Sequence[str] | None = None,
+    recipes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     offline: bool | None = None,
     cache: CacheMode = "use",
     timeout: float | None = None,
-    memory: int | None = None,
+    memory: int | str | None = None,
     jobs: int = 0,
     keep_going: bool = False,
     tell: Tell = ignore,
@@ -58,35 +59,33 @@ def load(
     ``name``: ``RECIPE`` or ``RECIPE/PREDICTOR``, or the tag of an image in its place, which was built, pulled
     or imported before; ``device``: ``"cpu"`` or -1; ``engine``, ``store``,
     ``recipes``, ``offline``: as the settings of these names, which hold otherwise; ``cache``:
-    ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes): of each run;
-    ``jobs``: how many runs are at work at once, for all threads together (0: one for each device);
+    ``"use"``, ``"refresh"`` or ``"off"``; ``timeout`` (seconds) and ``memory`` (bytes, or ``"4G"``): of each
+    run; ``jobs``: how many runs are at work at once, for all threads together (0: one for each device);
     ``keep_going``: past items that fail: each gives an ItemFailedError in its place, not raised;
-    ``tell``: gets what happens meanwhile, from any thread; ``options``: the recipe's. Raises what
-    ``realize`` raises.
+    ``tell``: gets what happens meanwhile, from any thread; ``options``: the recipe's. Raises UsageError
+    for what can't be, before anything else is done, and what ``realize`` raises.
     """
     from reprobuild.build.project import Project
 
+    chosen.check_choices(name, cache=cache, jobs=jobs, keep_going=keep_going, tell=tell)
+    split_devices(str(device))
+    limits = chosen.limits(timeout, memory)
     flags = {
         "engine": engine,
-        "store": None if store is None else os.fspath(store),
-        "recipes": [os.fspath(recipes)] if isinstance(recipes, str | os.PathLike) else recipes,
+        "store": chosen.folder_of_store(store),
+        "recipes": chosen.folders_of_recipes(recipes),
         "offline": offline,
     }
-    found = settings.load(flags, os.environ, os.getcwd())
+    found = settings.load(flags, os.environ, os.getcwd(), "load()")
     project = Project(found, tell)
     recipe, predictor = split_name(name)
     target = find_target(project, recipe, options)
-    made = Options(
-        cache=cache,
-        device=str(device),
-        limits=Limits(timeout, memory),
-        jobs=jobs,
-        keep_going=keep_going,
-    )
+    made = Options(cache=cache, device=str(device), limits=limits, jobs=jobs, keep_going=keep_going)
     # What a pickle is loaded by means the same in a process with another working directory.
-    again = {"engine": found.engine, "store": found.store, "recipes": found.recipes, "offline": found.offline}
-    chosen = {"device": device, "cache": cache, "timeout": timeout, "memory": memory, "jobs": jobs}
-    arguments = {**again, **chosen, "keep_going": keep_going, **options}
+    folders = [folder for folder in found.recipes if os.path.isdir(folder)]
+    again = {"engine": found.engine, "store": found.store, "recipes": folders, "offline": found.offline}
+    said = {"device": device, "cache": cache, "timeout": timeout, "memory": memory, "jobs": jobs}
+    arguments = {**again, **said, "keep_going": keep_going, **options}
     return Model(target, predictor, made, tell=tell, arguments=(name, arguments))
 
 
@@ -120,10 +119,10 @@ class Model:
         self._cache: PredictionCache | None = None
         self._predictor = target.predictor(predictor)
         self._inputs = Fields(self._predictor.inputs)
-        chosen = self._with({}, cache="off")
-        Call(target, predictor, chosen, tell)
-        devices = split_devices(chosen.device)
-        self._workers = Workers(target, devices=devices, jobs=chosen.jobs, tell=tell, ahead=True)
+        own = self._with({}, cache="off")
+        Call(target, predictor, own, tell)
+        devices = split_devices(own.device)
+        self._workers = Workers(target, devices=devices, jobs=own.jobs, tell=tell, ahead=True)
 
     @property
     def image(self) -> str:
@@ -145,7 +144,8 @@ class Model:
         """
         names = list(self._inputs.types)
         if len(values) > len(names):
-            raise InputError(f"{self} takes {len(names)} values ({', '.join(names)}), not {len(values)}")
+            noun = "value" if len(names) == 1 else "values"
+            raise InputError(f"{self} takes {len(names)} {noun} ({', '.join(names)}), not {len(values)}")
         record: dict[str, Json] = dict(zip(names, values, strict=False))
         parameters: dict[str, Json] = {}
         for name, value in named.items():
@@ -180,6 +180,7 @@ class Model:
         on disk. Raises as ``predict`` does: for parameters at once, for records when their turn comes.
         """
         self._call(parameters, cache="off")
+        check_items(str(self), items)
         return self._iterate(items, parameters)
 
     def _iterate(self, items: Iterable[Mapping[str, Json]], parameters: Mapping[str, Json]) -> Iterator[Json]:
@@ -260,6 +261,7 @@ class Model:
         self._call(parameters, cache="off")
         is_whole = self._predictor.scope == "batch"
         if not isinstance(items, AsyncIterable):
+            check_items(str(self), items)
             outputs = self._iterate(items, parameters)
             while part := await asyncio.to_thread(lambda: list(itertools.islice(outputs, CHUNK))):
                 for output in part:
@@ -308,13 +310,15 @@ class Model:
     ) -> Iterator[dict[str, Json] | ItemFailedError]:
         """Give the output records of a call; ``first``: the index, for errors, of the first item."""
 
+        check_items(str(self), items)
+
         def refuse(index: int, reason: str) -> InputError:
             hint = f"it takes {', '.join(self._inputs.types)}"
             return InputError(f"{self}, item {first + index}: {reason}", hint)
 
         staged = StagedFiles(self._inputs, self._folder, refuse) if self._inputs.files else None
         rewrite = staged.rewrite if staged is not None else None
-        records = (dict(item) if isinstance(item, Mapping) else item for item in items)
+        records = as_records(items, self._inputs.files)
         chunks = encode_records(records, self._inputs, refuse, rewrite=rewrite)
         lines = _lines(call.answer(chunks, lambda index: f"item {first + index}", staged))
         for index, line in enumerate(lines, start=first):
@@ -325,15 +329,15 @@ class Model:
             )
 
     def _with(self, parameters: Mapping[str, Json], cache: CacheMode | None = None) -> Options:
-        chosen = self._options
+        own = self._options
         given = {name: value for name, value in parameters.items() if name != SEED or value is not None}
         return Options(
             parameters=given,
-            cache=cache or chosen.cache,
-            device=chosen.device,
-            limits=chosen.limits,
-            jobs=chosen.jobs,
-            keep_going=chosen.keep_going,
+            cache=cache or own.cache,
+            device=own.device,
+            limits=own.limits,
+            jobs=own.jobs,
+            keep_going=own.keep_going,
         )
 
     def _opened(self, options: Options) -> PredictionCache | None:

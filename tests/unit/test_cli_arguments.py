@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reprobuild.cli.arguments import pairs
-from reprobuild.cli.prediction import memory_size
 from reprobuild.errors import UsageError
+from reprobuild.predict.chosen import memory_limit
+from reprobuild.settings import byte_size
 
 
 def test_pairs_are_taken_apart_at_the_first_equals_sign() -> None:
@@ -34,10 +35,10 @@ def test_what_is_no_pair_is_refused(texts: list[str]) -> None:
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert memory_size(text) == size
+    assert byte_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "lots", "-1G", "0", "4iB", "4X", "1e9", "4 G B", "9" * 400])
+@pytest.mark.parametrize("text", ["", "lots", "-1G", "0", "6MB", "4iB", "4X", "1e9", "4 G B", "9" * 400])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        memory_size(text)
+    with pytest.raises(UsageError, match="--memory "):
+        memory_limit(text, "--memory ")

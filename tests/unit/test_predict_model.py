@@ -83,13 +83,13 @@ def test_parameters_go_beside_fields(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
-    "too many": (("a", "b"), {}, "takes 1 values"),
+    "too many": (("a", "b"), {}, r"takes 1 value \(text\), not 2"),
     "twice": (("a",), {"text": "a"}, "text twice"),
     "missing": ((), {}, "item 0: the field text is missing"),
     "unknown": (("a",), {"txt": 1}, "item 0: the field 'txt' is not known"),
     "type": ((1,), {}, "item 0: the field text is an integer where a text is needed"),
     "surrogate": (("\ud800",), {}, "lone surrogate at text"),
-    "bytes": ((b"a",), {}, "the field text is a bytes"),
+    "bytes": ((b"a",), {}, "the field text is bytes where a text is needed"),
 }
 
 
