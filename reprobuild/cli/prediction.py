@@ -49,6 +49,7 @@ def predict(
 ) -> int:
     """Predict from file to file and say what was done; give the exit code."""
     from reprobuild import events
+    from reprobuild.predict.apart import demand_apart
     from reprobuild.predict.call import Options
     from reprobuild.predict.chosen import memory_limit
     from reprobuild.predict.files import Shape, predict_file
@@ -66,7 +67,10 @@ def predict(
         mapping=pairs(mapping, "--map"),
         include_input=include_input,
         metrics=metrics or "",
+        failed=failed or "",
     )
+    # Here too, since an image may have to be built first.
+    demand_apart(sources, {"--output": destination, "--metrics": metrics, "--failed": failed})
     limits = Limits(timeout, None if memory is None else memory_limit(memory, "--memory "))
     recipe, predictor = split_name(name)
     with session.working() as project:
@@ -89,10 +93,8 @@ def predict(
         summary = predict_file(
             target, predictor, sources, destination, options=options, limit=limit, tell=tell, shape=shape
         )
-    if failed is not None:
-        write_failures(failed, summary.failed)
     say_failures(summary.failed)
-    if session.json and destination != "-":
+    if session.json and "-" not in (destination, metrics, failed):
         print_json(summary.as_json())
     elif session.json:
         with_stdout_taken(summary.as_json())
@@ -117,20 +119,6 @@ def say_failures(failures: Sequence[Failure]) -> None:
         say(f"failed: {failure}")
     if len(failures) > FAILURES_SHOWN:
         say(f"failed: {len(failures) - FAILURES_SHOWN:,} more; --failed FILE lists them all")
-
-
-def write_failures(path: str, failures: Sequence[Failure]) -> None:
-    """List the records that failed, one JSON object a line. Raises OutsideError."""
-    import json
-
-    from reprobuild.errors import OutsideError
-
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            for failure in failures:
-                file.write(json.dumps(failure.as_json(), ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise OutsideError(f"the list {path} can't be written: {error.strerror}") from None
 
 
 def with_stdout_taken(value: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reprobuild.errors import UsageError
 from reprobuild.events import Note, Tell, ignore
+from reprobuild.predict.apart import demand_apart
 from reprobuild.predict.beside import Beside
 from reprobuild.predict.call import Call, Options, Summary
 from reprobuild.predict.fields import Fields
@@ -41,6 +42,8 @@ class Shape(Value, kw_only=True):
     """Whether outputs hold the records that they are of."""
     metrics: str = ""
     """Where the result over all records and those of each are written, too."""
+    failed: str = ""
+    """Where the records that failed are listed, too."""
 
 
 def predict_file(
@@ -59,15 +62,17 @@ def predict_file(
     ``destination``: None for nowhere; ``limit``: the first so many records alone. A file is written under
     another name and then renamed: it is there whole, or as it was. An ``instance_id`` of a record that is no
     field of the predictor goes into its output; other such fields are ignored, and told. Raises InputError
-    for a record that does not fit, before anything is started; UsageError; what ``Call.answer`` raises;
-    OutsideError where the output can't be written.
+    for a record that does not fit, before anything is started; UsageError, also for an output that is an
+    input; what ``Call.answer`` raises; OutsideError where the output can't be written.
     """
     started = time.perf_counter()
     shape = shape or Shape()
     options = options or Options()
+    inputs = [source] if isinstance(source, str) else source
+    demand_apart(inputs, {"--output": destination, "--metrics": shape.metrics, "--failed": shape.failed})
     call = Call(target, predictor, options, tell)
     tag = f"{target.recipe}/{predictor}"
-    places = _places([source] if isinstance(source, str) else source, shape.input_form)
+    places = _places(inputs, shape.input_form)
     form = _output_form(destination, shape.output_form)
     has_columns = form.format != "jsonl"
     if shape.metrics and options.keep_going:
@@ -75,9 +80,6 @@ def predict_file(
             "--metrics and --keep-going exclude each other: the result would be that of some records alone",
             "leave --metrics out, and --output has those that did not fail",
         )
-    if shape.metrics and shape.metrics == destination:
-        what = "standard output" if destination == STANDARD else destination
-        raise UsageError(f"{what} is named twice, by --output and --metrics", "name two places")
     fields = Fields(call.predictor.inputs)
     folder = str(target.store / "tmp") if (target.store / "tmp").is_dir() else None
     with contextlib.ExitStack() as stack:
@@ -100,6 +102,7 @@ def predict_file(
             embedded=_embedded(stack, folder) if fields.files else None,
         )
         metrics = stack.enter_context(_metrics(shape.metrics, call, tag, options, folder))
+        list_failed = stack.enter_context(written(shape.failed)) if shape.failed else _nowhere
         write = _nowhere if destination is None else stack.enter_context(_packed(destination, form))
 
         def sink() -> Sink:
@@ -114,6 +117,10 @@ def predict_file(
             made.write(block)
             metrics(block)
         (made or sink()).finish()
+        for failure in call.failures:
+            list_failed(
+                json.dumps(failure.as_json(), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            )
     return call.summary(time.perf_counter() - started)
 
 

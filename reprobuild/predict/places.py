@@ -49,10 +49,11 @@ def written(destination: str) -> Iterator[Write]:
     if destination == STANDARD:
         yield lambda data: _write(sys.stdout.buffer, data, destination)
         return
-    path = os.path.realpath(destination)
-    if os.path.isdir(path):
+    if os.path.isdir(destination):
         raise UsageError(f"the output {destination} is a folder", "name a file")
-    plain = not os.path.exists(path) or os.path.isfile(path)
+    # A pipe or a device is opened by the name it was given: /dev/stdout leads to none that could be opened.
+    plain = os.path.isfile(destination) or not os.path.exists(destination)
+    path = os.path.realpath(destination) if plain else destination
     part = f"{path}.{os.getpid()}.part" if plain else path
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
