@@ -47,6 +47,10 @@ class PredictionFailedError(ReprobuildError):
     """A predictor failed, or what it gave does not fit its outputs."""
 
 
+class BatchFailedError(PredictionFailedError):
+    """One of several records is to blame, perhaps: fewer of them at once would tell which."""
+
+
 class ItemFailedError(PredictionFailedError):
     """One record is to blame; ``index``: which one of the batch, or of the call, that raised this."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from reprobuild.errors import ItemFailedError, PredictionFailedError
+from reprobuild.errors import BatchFailedError, ItemFailedError, PredictionFailedError
 from reprobuild.predict.chunks import ChunkSizes
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.waiting import wait
@@ -29,6 +29,8 @@ KEEP_SIZE = 32 << 20
 """Bytes of outputs kept at once."""
 READ_SIZE = 1 << 20
 """Bytes of records that are read at once."""
+SEARCHED = 30.0
+"""Seconds that a run may have taken of which it is found out which record made it fail."""
 HOPELESS = 8
 """Records that fail, before any was computed, until it is the predictor that fails."""
 
@@ -216,26 +218,35 @@ class Computation:
     def _compute(self, chunk: Chunk) -> bool:
         """Compute a chunk, by halves where it fails; tell whether it did not."""
         parts = [chunk]
-        has_failed = False
+        failure: PredictionFailedError | None = None
         while parts:
             # Where nothing has been computed yet, the part that promises most decides whether to go on.
             sizes = [len(part.indexes) for part in parts]
             part = parts.pop(sizes.index(max(sizes)) if self._is_hopeless() else -1)
+            begun = time.monotonic()
             try:
                 with part.batch.records:
                     self._try(part)
             except PredictionFailedError as error:
-                has_failed = True
-                left = [part.indexes[place] for place in self._left(part, error)]
+                failure = failure or error
+                seconds = time.monotonic() - begun
+                left = [part.indexes[place] for place in self._left(part, error, seconds)]
                 half = (len(left) + 1) // 2
                 with self._lock:
                     parts += [self._records.chunk(some) for some in (left[half:], left[:half]) if some]
             finally:
                 self._note_failed(part)
-        return not has_failed
+        if failure is not None and not self._goes_on:
+            apart = "in smaller parts they do not fail: what it does depends on more than one record"
+            raise PredictionFailedError(failure.message, apart) from failure
+        return failure is None
 
-    def _left(self, chunk: Chunk, error: PredictionFailedError) -> list[int]:
-        """Give what is left of a chunk that failed, by places; raises where that is the end."""
+    def _left(self, chunk: Chunk, error: PredictionFailedError, seconds: float) -> list[int]:
+        """Give what is left of a chunk that failed after a time, by places; raises where that is the end.
+
+        Where the first failure is the end, one that may be any record's is followed to that record, unless
+        that takes long.
+        """
         left = chunk.left()
         place = left[0] if left else 0
         if isinstance(error, ItemFailedError):
@@ -245,7 +256,8 @@ class Computation:
             error = ItemFailedError(error.message, error.hint, chunk.indexes[place]).with_traceback(
                 error.__traceback__
             )
-        if not self._goes_on or self._errors or not left:
+        is_search = isinstance(error, BatchFailedError) and len(left) > 1 and seconds <= SEARCHED
+        if not (self._goes_on or is_search) or self._errors or not left:
             raise error
         if self._is_hopeless() and len(left) > 1:
             count = len(self.failed)

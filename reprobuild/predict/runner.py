@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from reprobuild.derivation.predictors import Predictor
 from reprobuild.engine.protocol import Result
 from reprobuild.errors import (
+    BatchFailedError,
     ItemFailedError,
     LostError,
     PredictionFailedError,
@@ -213,7 +214,7 @@ def _check_result(
     if result.exit_code:
         is_one_of_many = predictor.scope == "item" and batch.count > 1
         others = "; predict --keep-going finds the records that fail, and computes the others"
-        raise PredictionFailedError(
+        raise (BatchFailedError if is_one_of_many else PredictionFailedError)(
             f"the predictor {shown} ended with exit code {result.exit_code}{ended}",
             f"reprobuild shell {shown.partition('/')[0]} opens a shell in its image"
             + (others if is_one_of_many else ""),

@@ -12,6 +12,7 @@ import pytest
 from reprobuild.derivation.predictors import predictor
 from reprobuild.errors import ItemFailedError, PredictionFailedError
 from reprobuild.events import ItemsProgressed, Note
+from reprobuild.predict import computation
 from reprobuild.predict.cache import PredictionCache
 from reprobuild.predict.call import Options, Summary
 from reprobuild.predict.chunks import FIRST
@@ -95,19 +96,40 @@ def test_many_records_go_in_chunks_of_which_the_first_is_small(tmp_path: Path) -
 
 def test_what_was_computed_before_a_failure_is_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path, PICKY)
-    with pytest.raises(PredictionFailedError) as caught:
-        bench.predict(texts(300, at250="bad one"))
+    with pytest.raises(ItemFailedError) as caught:
+        bench.predict(texts(300, at250="bad one", at270="bad two"))
     assert "cannot do that" in caught.value.message
-    assert f"from line 101 of {tmp_path}/in.jsonl to line 300 of {tmp_path}/in.jsonl" in caught.value.message
-    assert "--keep-going" in caught.value.hint
-    assert bench.kept() == FIRST
+    assert f'it was given line 251 of {tmp_path}/in.jsonl, {{"text":"bad one"}}' in caught.value.message
+    assert caught.value.index == 250
+    assert bench.kept() == 250
     assert bench.notes == [
-        "100 of 300 new records were computed, and are kept: the same call goes on from there"
+        "250 of 300 new records were computed, and are kept: the same call goes on from there"
     ]
     bench.engine.inputs.clear()
     bench.predict(texts(300))
-    assert [text for given in bench.given() for text in given] == texts(300)[FIRST:]
+    assert [text for given in bench.given() for text in given] == texts(300)[250:]
     assert bench.outputs() == [{"output": text.upper()} for text in texts(300)]
+
+
+def test_what_fails_in_no_smaller_part_is_still_a_failure(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, f"[ $(wc -l < {{input}}) -lt 40 ] || exit 3; {PICKY}")
+    with pytest.raises(PredictionFailedError) as caught:
+        bench.predict(texts(60))
+    assert "ended with exit code 3" in caught.value.message
+    assert "from line 1 of" in caught.value.message
+    assert "in smaller parts they do not fail" in caught.value.hint
+
+
+def test_a_run_that_took_long_is_not_run_again_to_find_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computation, "SEARCHED", 0.0)
+    bench = Bench(tmp_path, PICKY)
+    with pytest.raises(PredictionFailedError) as caught:
+        bench.predict(texts(300, at250="bad one"))
+    assert f"from line 101 of {tmp_path}/in.jsonl to line 300 of {tmp_path}/in.jsonl" in caught.value.message
+    assert "--keep-going" in caught.value.hint
+    assert bench.kept() == FIRST
 
 
 def test_a_record_alone_is_named_with_what_it_holds(tmp_path: Path) -> None:
