@@ -170,15 +170,16 @@ def read_lines(
     *,
     run: str = "",
     end: End | None = None,
+    hint: str = "",
 ) -> Iterator[Line]:
     """Read predictions; raise CheckFailedError, naming the line, for what is none.
 
     ``shapes``: of the predictors that there may be; None: what the heads say, and each prediction has one.
     ``run``: the run ID that every head must have, if one is given. ``end``: to be given where a last line is
-    needed that sums up. ``where``: what errors call the stream.
+    needed that sums up. ``where``: what errors call the stream; ``hint``: what mends one that is wrong.
     """
     reader = _Reader(shapes, run)
-    for number, line in enumerate(_lines(stream, where), start=1):
+    for number, line in enumerate(_lines(stream, where, hint), start=1):
         try:
             if end is not None and end.take(line):
                 continue
@@ -187,11 +188,13 @@ def read_lines(
             else:
                 yield reader.read(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckFailedError(f"{where}: line {number} of its predictions is none: {error}") from None
+            if number == 1 and not _begins(line):
+                raise CheckFailedError(f"{where} holds no predictions that reprobuild wrote", hint) from None
+            raise CheckFailedError(
+                f"{where}: line {number} of its predictions does not fit: {_reason(error)}", hint
+            ) from None
     if end is not None and not end.is_there:
-        raise CheckFailedError(
-            f"{where}: its end is missing: the predictions are cut off", "export them again"
-        )
+        raise CheckFailedError(f"{where}: its end is missing: the predictions are cut off", hint)
 
 
 def keep(
@@ -278,13 +281,33 @@ def _run(making: bytes) -> str:
     return run.partition(":")[2][:12] if isinstance(run, str) else ""
 
 
-def _lines(stream: Stream, where: str) -> Iterator[bytes]:
+def _begins(line: bytes) -> bool:
+    """Tell whether a line may be meant as one of ours."""
+    try:
+        value = orjson.loads(line)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not value.keys().isdisjoint({"making", "key", "predictions"})
+
+
+def _reason(error: Exception) -> str:
+    """Say what is wrong with a line, in words for whoever has never seen one."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}, or names what is not there"
+    if isinstance(error, orjson.JSONDecodeError):
+        return f"it is no JSON: {error.msg}"
+    return str(error) if isinstance(error, ValueError) else "its parts are of other types"
+
+
+def _lines(stream: Stream, where: str, hint: str) -> Iterator[bytes]:
     """Cut a stream into lines, without their ends."""
     rest = b""
     while chunk := stream.read(PIECE):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
         if len(rest) > LONGEST_LINE:
-            raise CheckFailedError(f"{where}: a line of the predictions has more than {LONGEST_LINE:,} bytes")
+            raise CheckFailedError(
+                f"{where}: a line of the predictions has more than {LONGEST_LINE:,} bytes", hint
+            )
     if rest:
-        raise CheckFailedError(f"{where}: the predictions are cut off")
+        raise CheckFailedError(f"{where}: the predictions are cut off", hint)

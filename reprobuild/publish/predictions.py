@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from reprobuild.build.image import Realised
     from reprobuild.predict.cache import PredictionCache
 
+_NAME_ONE = "name a file that `reprobuild cache export --to FILE` wrote"
+_AGAIN = "nothing of it was taken: it must be as `reprobuild cache export --to FILE` wrote it; write it again"
+
 
 def lines_of(cache: PredictionCache, image: Realised) -> Iterator[bytes]:
     """Give the predictions of an image that a cache has, as lines in the order of predictors and keys.
@@ -146,14 +149,14 @@ def import_cache(cache: PredictionCache, path: Path) -> CacheFile:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             end = End()
-            count = sum(1 for _ in read_lines(unpacked(file, size), None, str(path), end=end))
+            count = sum(1 for _ in read_lines(unpacked(file, size), None, str(path), end=end, hint=_AGAIN))
             file.seek(0)
-            found = read_lines(unpacked(file, size), None, str(path), end=End())
+            found = read_lines(unpacked(file, size), None, str(path), end=End(), hint=_AGAIN)
             new = keep(found, cache, _tag_of, "", end.digest)
     except OSError as error:
-        raise OutsideError(f"{path} can't be read: {error.strerror}") from None
+        raise OutsideError(f"{path} can't be read: {error.strerror}", _NAME_ONE) from None
     except ArchiveError as error:
-        raise CheckFailedError(f"{path}: {error.message}", "export it again") from None
+        raise CheckFailedError(f"{path}: {error.message}", _AGAIN) from None
     return CacheFile(count, 0, size, new)
 
 

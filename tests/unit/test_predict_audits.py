@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reprobuild.canonical import canonical
-from reprobuild.derivation.predictors import Predictor, predictor
+from reprobuild.derivation.predictors import File, Predictor, predictor
 from reprobuild.errors import PredictionFailedError, UsageError
 from reprobuild.events import ignore
 from reprobuild.predict.cache import PredictionCache
@@ -17,10 +17,10 @@ from reprobuild.predict.call import Options
 from reprobuild.predict.files import predict_file
 from reprobuild.predict.purity import Purity, arrangements, check_purity
 from reprobuild.predict.recompute import Recomputed, recompute
-from reprobuild.predict.sealed import imported
+from reprobuild.predict.sealed import facts_of, imported
 from reprobuild.predict.target import Target
 from reprobuild.value import replace
-from tests.host_engine import HostEngine, make_target, reverser
+from tests.host_engine import REVERSE, HostEngine, make_target, reverser
 
 TEXT: dict[str, Any] = {"inputs": {"text": str}, "outputs": {"output": float}}
 
@@ -202,3 +202,17 @@ def test_arrangements_have_every_record_and_differ_from_the_order(count: int) ->
             assert sorted(indexes) == list(range(count))
             assert indexes != list(range(count))
         assert all(batches)
+
+
+def test_inputs_with_files_are_not_kept(tmp_path: Path) -> None:
+    field = {"text": str, "path": File}
+    copier = predictor(REVERSE, inputs=field, outputs={"output": str}, scope="item")
+    target = make_target(tmp_path, HostEngine(), default=copier)
+    (tmp_path / "x.txt").write_text("x")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": "a", "path": "x.txt"}) + "\n")
+    predict_file(target, "default", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    with PredictionCache.open(target.store) as cache:
+        assert (cache.stats().predictions, list(cache.inputs())) == (1, [])
+        (row,) = cache.rows()
+        found = cache.get(row.key)
+        assert found is not None and facts_of(found.provenance)["making"]
