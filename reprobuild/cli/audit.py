@@ -187,8 +187,8 @@ def _predictions(project: Project, *, repair: bool) -> tuple[list[dict[str, Any]
         audited = audit_predictions(cache, repair=repair)
     found = [
         _finding(
-            "prediction",
-            one.where,
+            "cache" if one.rowid is None else "prediction",
+            one.where.removeprefix("prediction "),
             str(cache.folder),
             one.problem,
             one.hint,

@@ -102,6 +102,7 @@ def verify(session: Session, repair: bool) -> int:
             "problem": one.problem,
             "hint": one.hint,
             "mended": repair and one.can_be_forgotten,
+            **({"details": list(one.details)} if one.details else {}),
         }
         for one in audited.findings
     ]
@@ -111,7 +112,8 @@ def verify(session: Session, repair: bool) -> int:
     else:
         for one in findings:
             told = "  forgotten" if one["mended"] else f"  hint: {one['hint']}"
-            print_text(f"{one['where']}: {one['problem']}\n{told}")
+            more = " (--json has them all)" if "details" in one else ""
+            print_text(f"{one['where']}: {one['problem']}{more}\n{told}")
         if not session.quiet:
             how = count_text(len(findings), "finding") if findings else "nothing amiss"
             say(f"{count_text(audited.checked, 'prediction')} checked: {how}")

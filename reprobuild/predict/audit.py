@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reprobuild.errors import ReprobuildError
+from reprobuild.errors import CheckFailedError, ReprobuildError
 from reprobuild.predict import bulk
-from reprobuild.predict.cache import PredictionCache
+from reprobuild.predict.cache import MOST_DAMAGE, PredictionCache, begin_anew
 from reprobuild.predict.sealed import unseal
 
 FORGET_MAKING = "reprobuild cache verify --repair forgets it; the predictions stay"
@@ -32,6 +32,8 @@ class Finding:
     """The key of the input, where it is one."""
     making: int | None = None
     """The number of the making, where it is one."""
+    details: tuple[str, ...] = ()
+    """What others say of it: SQLite of its file."""
 
     @property
     def can_be_forgotten(self) -> bool:
@@ -54,9 +56,14 @@ def audit_predictions(cache: PredictionCache, *, repair: bool = False) -> Audit:
     """
     findings: list[Finding] = []
     checked = 0
+    damage: tuple[str, ...] = ()
     try:
-        hint = f"rm -r {cache.folder}: everything in it can be computed again"
-        findings += [Finding(str(cache.folder / bulk.DATABASE), line, hint) for line in cache.damage()]
+        if damage := tuple(cache.damage()):
+            more = " or more" if len(damage) >= MOST_DAMAGE else ""
+            faults = f"{len(damage)}{more} {'fault' if len(damage) == 1 else 'faults'}"
+            problem = f"the database is damaged: SQLite's own check finds {faults} in it"
+            where = str(cache.folder / bulk.DATABASE)
+            findings.append(Finding(where, problem, begin_anew(cache.folder), details=damage))
         for row in cache.rows():
             checked += 1
             if finding := _check(cache, row):
@@ -69,7 +76,9 @@ def audit_predictions(cache: PredictionCache, *, repair: bool = False) -> Audit:
                 numbers=[one.making for one in findings if one.making is not None],
             )
     except ReprobuildError as error:
-        findings.append(Finding(str(cache.folder), error.message, error.hint))
+        # Of a database that is damaged, this is said already.
+        if not (damage and isinstance(error, CheckFailedError)):
+            findings.append(Finding(str(cache.folder), error.message, error.hint))
     return Audit(checked, tuple(findings))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import sqlite3
 import threading
 import time
@@ -25,6 +26,9 @@ from reprobuild.value import Value
 
 HITS_SECONDS = 1.0
 """How long hits are counted before they are written."""
+
+MOST_DAMAGE = 100
+"""What SQLite finds wrong with a file is counted so far."""
 
 
 class Found(Value):
@@ -204,8 +208,10 @@ class PredictionCache:
     def damage(self) -> list[str]:
         """Give what SQLite finds wrong with its file: nothing where it is sound."""
         with self.connected() as connection:
-            lines = [line for (line,) in connection.execute("PRAGMA quick_check(10)")]
-        return [] if lines == ["ok"] else lines
+            found = connection.execute(f"PRAGMA quick_check({MOST_DAMAGE})").fetchall()
+        # Some rows hold many lines, under a heading of their own.
+        lines = [line for (text,) in found for line in str(text).splitlines()]
+        return [] if lines == ["ok"] else [line for line in lines if not line.startswith("***")]
 
     def discard(
         self, rowids: Iterable[int] = (), *, inputs: Iterable[bytes] = (), numbers: Iterable[int] = ()
@@ -342,7 +348,13 @@ def _unusable(folder: Path, error: sqlite3.OperationalError) -> OutsideError:
 
 
 def _damaged(folder: Path, error: sqlite3.DatabaseError) -> CheckFailedError:
-    return CheckFailedError(
-        f"the prediction cache {folder} is damaged: {error}",
-        f"rm -r {folder}: everything in it can be computed again",
+    return CheckFailedError(f"the prediction cache {folder} is damaged: {error}", begin_anew(folder))
+
+
+def begin_anew(folder: Path) -> str:
+    """Give the hint for a cache that is damaged as a whole."""
+    return (
+        "predict --cache off does without it for now, and keeps nothing; "
+        f"rm -r {shlex.quote(str(folder))} begins anew: "
+        "what was kept is lost, to be computed or imported again"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_a_tampered_prediction_is_found_and_never_given_out(project: Project) ->
         )
     connection.close()
     assert [one["kind"] for one in findings(project)] == ["prediction"]
+    assert re.match(r"prediction [0-9a-f]{16} of copier/default: ", project.call("audit", check=False).out)
     assert predict(project) == '{"text":"one"}\n{"text":"two"}\n'
     assert findings(project) == []
 

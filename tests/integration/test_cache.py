@@ -219,6 +219,33 @@ def test_verify_finds_damage_and_repairs(project: Project) -> None:
     assert project.call("cache", "verify", "--json").json["predictions"] == 5
 
 
+def test_a_cache_that_is_no_database_says_how_to_go_on(project: Project) -> None:
+    path = project.store / "predictions" / "cache.db"
+    path.write_bytes(b"no database at all" * 1000)
+    ended = project.call("predict", "copier", *IO, stdin=lines("one"), check=False)
+    assert (ended.code, ended.out) == (4, "")
+    assert "predict --cache off" in ended.err and f"rm -r {path.parent} begins anew" in ended.err
+    ended = project.call("predict", "copier", *IO, "--cache", "off", stdin=lines("one"))
+    assert ended.out == '{"text":"one"}\n'
+    shutil.rmtree(path.parent)
+    assert project.call("predict", "copier", *IO, stdin=lines("one")).out == '{"text":"one"}\n'
+
+
+def test_verify_says_damage_of_the_database_once(project: Project) -> None:
+    predict(project, "copier", *(f"{number} {'x' * 1000}" for number in range(300)))
+    path = project.store / "predictions" / "cache.db"
+    data = bytearray(path.read_bytes())
+    data[4096 * 12 : -4096 * 4] = b"\xaa" * (len(data) - 4096 * 16)
+    path.write_bytes(data)
+    ended = project.call("cache", "verify", check=False)
+    assert ended.code == 4
+    told, hint = ended.out.splitlines()
+    assert told.startswith(f"{path}: the database is damaged: SQLite's own check finds ")
+    assert told.endswith(" faults in it (--json has them all)") and "--cache off" in hint
+    (finding,) = project.call("cache", "verify", "--json", check=False).json["findings"]
+    assert f"finds {len(finding['details'])} " in finding["problem"]
+
+
 def test_clear_forgets_what_is_named(project: Project) -> None:
     assert "1 prediction would go" in project.call("cache", "clear", "copier/batch", "--dry-run").out
     assert project.call("cache", "clear", "copier/batch", "--json").json["predictions"] == 1

@@ -189,11 +189,14 @@ def test_damaged_database_is_said_and_never_a_traceback(cache: PredictionCache, 
     data = bytearray(path.read_bytes())
     data[4096 * 3 : 4096 * 40] = b"\xaa" * 4096 * 37
     path.write_bytes(data)
-    assert audit_predictions(cache).findings
+    (finding,) = audit_predictions(cache).findings
+    assert "finds 100 or more faults" in finding.problem and len(finding.details) >= 100
+    assert "--cache off" in finding.hint and "is lost" in finding.hint
     cache.close()
     path.write_bytes(b"no database at all" * 1000)
-    with pytest.raises(CheckFailedError, match="damaged"):
+    with pytest.raises(CheckFailedError, match="damaged") as caught:
         PredictionCache.open(tmp_path / "store")
+    assert "--cache off" in caught.value.hint and "is lost" in caught.value.hint
 
 
 def test_files_that_no_prediction_names_are_swept_when_old(cache: PredictionCache) -> None:
