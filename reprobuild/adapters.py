@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from reprobuild.errors import InputError, OutsideError, UsageError
+from reprobuild.predict.fields import word_for
 from reprobuild.predict.metrics import Evaluation
 from reprobuild.predict.model import Model, load
 
@@ -79,6 +80,8 @@ class Metric:
         if len(set(sizes.values())) > 1:
             shown = ", ".join(f"{size} {self._word(name)}" for name, size in sizes.items())
             raise InputError(f"{self.name} was given {shown}", "give one for each prediction")
+        if not any(sizes.values()):
+            raise InputError(f"{self.name} was given no {self._word(self._candidate)}", "give at least one")
         items = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         return self.model.evaluate(items, macro=self._macro, **parameters)
 
@@ -108,10 +111,21 @@ class Metric:
             given[self._candidate] = predictions
             if references is not None and self._reference:
                 given[self._reference] = references
+        for name, column in given.items():
+            self._check_column(name, column)
         return {
             name: [_fitted(value, fields[name], name, index) for index, value in enumerate(column)]
             for name, column in given.items()
         }
+
+    def _check_column(self, name: str, column: object) -> None:
+        """Raise InputError for what is no list of values: a text would be one of its letters."""
+        if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
+            word = self._word(name)
+            raise InputError(
+                f"{self.name} was given {word_for(column)} as {word}, where a list is needed",
+                f"one for each record: {word}=[…]",
+            )
 
     def _word(self, name: str) -> str:
         return {self._candidate: "predictions", self._reference: "references"}.get(name, name)

@@ -55,6 +55,11 @@ def test_what_was_added_is_measured_once(own: Metric) -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no references": ({"predictions": ["a"]}, r"needs references"),
     "too few": ({"predictions": ["a", "b"], "references": ["a"]}, "2 predictions, 1 references"),
+    "texts": ({"predictions": "abc", "references": "abc"}, "was given a text as predictions, where a list"),
+    "one text": ({"predictions": ["a"], "references": "a"}, "was given a text as references, where a list"),
+    "a dict": ({"predictions": {"a": 1}, "references": ["a"]}, "was given an object as predictions"),
+    "a number": ({"predictions": 5, "references": ["a"]}, "was given an integer as predictions"),
+    "nothing": ({"predictions": [], "references": []}, "was given no predictions"),
     "unknown": ({"predictions": ["a"], "references": ["a"], "beam": 3}, "no parameter 'beam'"),
 }
 
@@ -63,6 +68,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_wrong_arguments_are_named(own: Metric, given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         own.compute(**given)
+
+
+def test_what_is_added_are_lists_which_may_be_empty_until_all_are(own: Metric) -> None:
+    with pytest.raises(InputError, match="was given a text as predictions, where a list"):
+        own.add_batch(predictions="abc", references="abc")
+    own.add_batch(predictions=[], references=[])
+    with pytest.raises(InputError, match="was given no predictions"):
+        own.compute()
+    own.add(prediction="a", reference="a")
+    own.add_batch(predictions=[], references=[])
+    assert own.compute()["hit"] == 1.0
 
 
 def test_one_text_where_lists_are_given(tmp_path: Path) -> None:
