@@ -5,6 +5,7 @@ Knows nothing of how predictions are run or remembered.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -119,8 +120,17 @@ def predictor(
     where = Where.caller()
     if not inputs or not outputs:
         raise RecipeError(f"{where}: predictor() needs inputs and outputs")
-    if protocol not in ("files", "stream") or scope not in ("batch", "item"):
-        raise RecipeError(f"{where}: predictor(): protocol is 'files' or 'stream', scope 'batch' or 'item'")
+    _check_one_of("protocol", protocol, ("files", "stream"), where)
+    _check_one_of("scope", scope, ("batch", "item"), where)
+    if not 0 <= tolerance < math.inf:
+        raise RecipeError(
+            f"{where}: predictor(tolerance={tolerance!r}): a number from 0 up is needed",
+            "for example tolerance=1e-6; leave it out for numbers that are the same",
+        )
+    if threads < 1:
+        raise RecipeError(
+            f"{where}: predictor(threads={threads!r}): at least 1 is needed", "leave it out for one thread"
+        )
     named = {name: _parameter(name, default, where) for name, default in (parameters or {}).items()}
     known = {"input", "output", "device", "seed", *named}
     used = set(_PLACEHOLDER.findall(command))
@@ -165,6 +175,19 @@ def predictor(
             if set(given) != set(made.inputs) or not set(expected) <= set(made.outputs):
                 raise RecipeError(f"{where}: example {index} does not have the predictor's fields")
     return made
+
+
+def _check_one_of(name: str, value: object, known: tuple[str, ...], where: Where) -> None:
+    """Raise RecipeError for a word that is not known, with the nearest that is."""
+    if value in known:
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(value), known, n=1)
+    raise RecipeError(
+        f"{where}: predictor({name}={value!r}): it is {' or '.join(map(repr, known))}",
+        f"did you mean {name}={near[0]!r}?" if near else f"leave it out for {known[0]!r}",
+    )
 
 
 def check_network(network: str, refusal: str, where: Where) -> None:

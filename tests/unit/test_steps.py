@@ -179,3 +179,35 @@ def test_a_source_is_known_in_the_lock_by_all_that_decides_it(step: Step, key: s
 
 def test_a_long_command_has_a_short_title() -> None:
     assert run("echo " + "x" * 200 + "\nmore").title == "run echo " + "x" * 54 + "…"
+
+
+@pytest.mark.parametrize(
+    ("more", "problem", "hint"),
+    [
+        pytest.param(
+            {"tolerance": -1}, r"predictor\(tolerance=-1\): .* from 0 up", "leave it out", id="below"
+        ),
+        pytest.param({"tolerance": float("inf")}, "tolerance=inf", "leave it out", id="infinite"),
+        pytest.param({"tolerance": float("nan")}, "tolerance=nan", "leave it out", id="no-number"),
+        pytest.param({"threads": 0}, r"predictor\(threads=0\): at least 1", "one thread", id="threads"),
+        pytest.param(
+            {"protocol": "strem"},
+            r"protocol='strem'\): it is 'files' or 'stream'",
+            "did you mean protocol='stream'?",
+            id="protocol",
+        ),
+        pytest.param(
+            {"scope": "items"},
+            r"scope='items'\): it is 'batch' or 'item'",
+            "did you mean scope='item'?",
+            id="scope",
+        ),
+        pytest.param({"scope": "x"}, "scope='x'", "leave it out for 'batch'", id="scope-unlike"),
+    ],
+)
+def test_predictors_say_what_their_settings_can_be(more: dict[str, Any], problem: str, hint: str) -> None:
+    fields: dict[str, Any] = {"inputs": {"a": str}, "outputs": {"b": str}}
+    with pytest.raises(RecipeError, match=problem) as caught:
+        predictor("x {input} {output}", **fields, **more)
+    assert hint in caught.value.hint
+    assert predictor("x {input} {output}", **fields, tolerance=0, threads=1).threads == 1
