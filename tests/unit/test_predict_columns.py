@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Any, Mapping[str, str], str]] = {
     "column missing": (table("txt", ["a"]), TEXT, ": the field text is missing (there is txt)"),
     "column twice": (TWICE, TEXT, ": the column 'text' is there twice"),
     "null": (table("text", ["a", None]), TEXT, ", row 2: the field text is null where a text is needed"),
-    "bytes": (table("text", [b"a"]), TEXT, ", row 1: the field text is a bytes where a text"),
+    "bytes": (table("text", [b"a"]), TEXT, ", row 1: the field text is bytes where a text"),
     "not UTF-8": (NOT_UTF8, TEXT, ", row 2: the field text: 'utf-8' codec can't decode"),
     "number for text": (table("text", [1]), TEXT, ", row 1: the field text is an integer where a text"),
     "float for int": (table("n", [1.0]), {"n": "int"}, ", row 1: the field n is a number where an integer"),
