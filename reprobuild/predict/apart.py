@@ -15,6 +15,7 @@ from reprobuild.predict.forms import STANDARD
 
 _STANDARD_OUTPUT = (STANDARD, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _Key = tuple[int | str, ...]
+_STREAM: _Key = ("standard output",)
 
 
 def demand_apart(inputs: Sequence[str], outputs: Mapping[str, str | None]) -> None:
@@ -26,14 +27,16 @@ def demand_apart(inputs: Sequence[str], outputs: Mapping[str, str | None]) -> No
     written: dict[_Key, str] = {}
     places = {option: path for option, path in outputs.items() if path}
     for option, path in places.items():
-        key = ("standard output",) if path in _STANDARD_OUTPUT else _key(path, 1)
-        if key in written:
-            shown = "standard output" if path in _STANDARD_OUTPUT else path
-            raise UsageError(f"{shown} is named twice, by {written[key]} and {option}", "name two places")
-        file = _key(path, 1)
-        if file in written:
-            raise UsageError(f"{option} {path} is the same file as {written[file]}", "name two places")
-        written.update({one: option for one in (key, file) if one})
+        file, is_stream = _key(path, 1), path in _STANDARD_OUTPUT
+        for key in (_STREAM if is_stream else (), file):
+            if key in written:
+                other = written[key]
+                if key == _STREAM or path == places[other]:
+                    shown = "standard output" if is_stream else path
+                    raise UsageError(f"{shown} is named twice, by {other} and {option}", "name two places")
+                raise UsageError(f"{option} {path} is the same file as {other}", "name two places")
+            if key:
+                written[key] = option
     for source in inputs:
         found = written.get(_key(source, 0))
         if found is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from reprobuild.errors import OutsideError, UsageError
+from reprobuild.predict.draft import drafted
 from reprobuild.predict.forms import STANDARD
 
 Write = Callable[[bytes], None]
@@ -54,22 +55,23 @@ def written(destination: str) -> Iterator[Write]:
     # A pipe or a device is opened by the name it was given: /dev/stdout leads to none that could be opened.
     plain = os.path.isfile(destination) or not os.path.exists(destination)
     path = os.path.realpath(destination) if plain else destination
-    part = f"{path}.{os.getpid()}.part" if plain else path
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise _unwritable(destination, error) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(drafted(path) if plain else _opened_as_it_is(path))
+        except OSError as error:
+            raise _unwritable(destination, error) from None
         # Unbuffered: blocks are large, and a full disk shows at the write that meets it.
-        with open(descriptor, "wb", buffering=0) as file:
+        with open(descriptor, "wb", buffering=0, closefd=False) as file:
             yield lambda data: _write(file, data, destination)
-        if plain:
-            os.replace(part, path)
-    except BaseException:
-        if plain:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-        raise
+
+
+@contextlib.contextmanager
+def _opened_as_it_is(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _write(file: BinaryIO, block: bytes, destination: str) -> None:
