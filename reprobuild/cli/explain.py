@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reprobuild.store.store import Store
 
 
-PARTS = {"run_id": "image", "device": "device", "threads": "threads"}
+PARTS = {"run_id": "image", "device": "device", "threads": "threads", "parameters.seed": "seed"}
 """What people call parts of a key, where that is not their name."""
 
 
@@ -41,7 +41,7 @@ def explain(
     from reprobuild.predict.call import Call, Options
     from reprobuild.predict.explain import Explainer
     from reprobuild.predict.key import KeyMaker
-    from reprobuild.predict.parameters import parse_parameters
+    from reprobuild.predict.parameters import is_cacheable, parse_parameters
     from reprobuild.predict.target import make_target, split_name
 
     texts = pairs(parameters, "--param")
@@ -58,15 +58,22 @@ def explain(
         label = records.label
         explainer = Explainer(cache, keys, call.predictor, tag)
         found = list(explainer.explain(records.chunks))
+    remembered = is_cacheable(call.predictor, call.parameters)
     tags = _tags(project.store) if any(one.differences for one in found) else {}
     if session.json:
         told = [_as_json(one, label, tags) for one in found]
         cached = sum(one.is_cached for one in found)
-        print_json(document(predictor=tag, making=keys.making.decode(), cached=cached, records=told))
+        fields = {"making": keys.making.decode(), "remembered": remembered, "cached": cached}
+        print_json(document(predictor=tag, **fields, records=told))
         return 0
     for one in found:
         print_text("\n".join(_lines(one, label, tag, tags, is_known=explainer.is_known)))
     if not session.quiet:
+        if not remembered:
+            say(
+                f"note: {tag} samples, and no seed is given: nothing is remembered so\n"
+                "  hint: --param seed=N, with the seed that predict was given"
+            )
         noun = "record" if call.predictor.scope == "item" else "call"
         say(f"{tag}: {sum(one.is_cached for one in found):,} of {count_text(len(found), noun)} cached")
     return 0
@@ -117,6 +124,8 @@ def _lines(
 
 
 def _value_text(path: str, value: Any, tags: Mapping[str, str]) -> str:
+    if path == "parameters.seed" and value is None:
+        return "none given"
     if path != "run_id":
         return value_text(value)
     return tags.get(value, f"{str(value)[:19]}… (not in the store)")

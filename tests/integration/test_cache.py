@@ -30,6 +30,7 @@ def copier(extra: str = ""):
             "default": predictor("cp {input} {output}; : {word}", **TEXT, parameters={"word": "a"},
                 examples=[([{"text": "abc"}, {"text": "def"}], [{"text": "abc"}, {"text": "def"}])]),
             "batch": predictor("cp {input} {output}", **{**TEXT, "scope": "batch"}),
+            "random": predictor("cp {input} {output}; : {seed}", **TEXT, random=True),
             "backwards": predictor("tac {input} > {output}", **TEXT),
             "either": predictor(
                 "if [ {word} = a ]; then cp {input} {output}; else tac {input} > {output}; fi",
@@ -126,6 +127,17 @@ def test_explain_names_the_part_of_the_key_that_differs(project: Project) -> Non
     assert "line 2 of standard input: not cached" in shown.out
     assert "a new record: others were predicted just so" in shown.out
     assert "copier/default: 1 of 2 records cached" in shown.err
+
+
+def test_explain_says_that_nothing_is_remembered_without_a_seed(project: Project) -> None:
+    predict(project, "copier/random", "one", "--param", "seed=0")
+    asked = ("cache", "explain", "copier/random", "--input", "-")
+    ended = project.call(*asked, stdin=lines("one"))
+    assert "seed: 0 → none given" in ended.out
+    assert "note: copier/random samples, and no seed is given: nothing is remembered so" in ended.err
+    assert project.call(*asked, "--json", stdin=lines("one")).json["remembered"] is False
+    ended = project.call(*asked, "--param", "seed=0", stdin=lines("one"))
+    assert ": cached" in ended.out and "no seed" not in ended.err
 
 
 def test_explain_reads_records_as_predict_does(project: Project) -> None:
