@@ -49,7 +49,7 @@ _VERSION = re.compile(r"Module\D*(?:for \S+\s+)?(\d+(?:\.\d+)+)")
 _MINOR = re.compile(r"^Device Minor:\s*(\d+)", re.MULTILINE)
 _LDCONFIG = "/sbin/ldconfig"
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
-_NO_GPU = "leave --device out to use the CPU"
+_NO_GPU = "leave --device out, where the predictor can use the CPU"
 
 
 class Given(Value):
@@ -142,14 +142,16 @@ class Machine:
             self._found = list(self._ask())
         if not number.isdecimal() or int(number) >= len(self._found):
             there = ", ".join(f"{gpu.number} ({gpu.name})" for gpu, _ in self._found)
-            raise EngineError(f"there is no GPU {number} here, but {there}", _NO_GPU)
+            raise EngineError(
+                f"there is no GPU {number} here, but {there}", f"name one of those, or {_NO_GPU}"
+            )
         return self._found[int(number)]
 
     def _ask(self) -> Iterator[tuple[Gpu, str]]:
         if not self._has_driver():
             raise EngineError(
                 "there is no GPU here that can be used: no driver of NVIDIA's is loaded (/dev/nvidiactl)",
-                _NO_GPU,
+                f"go to a machine that has one (reprobuild doctor names them), or {_NO_GPU}",
             )
         library = self.libraries()[CUDA]
         program = str(Path(__file__).with_name("ask_driver.py"))

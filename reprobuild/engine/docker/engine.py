@@ -101,7 +101,7 @@ class DockerEngine:
         if not self.daemon.host.startswith("unix:"):
             raise EngineError(
                 f"{self.daemon.name}: what GPUs the machine of a daemon elsewhere has can't be asked",
-                "predict on that machine, or leave --device out to use the CPU",
+                "predict on that machine, or leave --device out, where the predictor can use the CPU",
             )
         if self._machine is None:
             from reprobuild.engine.nvidia import Machine
