@@ -25,11 +25,13 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(
-                f"{flag} {text}: NAME=VALUE is needed", f"for example: {flag} {name or 'name'}=1"
-            )
+            needed, example = ("FIELD=NAME", "article") if flag == "--map" else ("NAME=VALUE", "1")
+            shown = name or ("text" if flag == "--map" else "name")
+            raise UsageError(f"{flag} {text}: {needed} is needed", f"for example: {flag} {shown}={example}")
         if name in found:
-            raise UsageError(f"{flag} {name} is there twice")
+            raise UsageError(
+                f"{flag} {name} is there twice", f"leave {flag} {name}={found[name]} out, or {flag} {text}"
+            )
         found[name] = value
     return found
 

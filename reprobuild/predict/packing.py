@@ -26,6 +26,7 @@ MAGIC = (
     (b"\x28\xb5\x2f\xfd", "zstd", "zst"),
 )
 """How a compressed file begins, what that is, and the ending of its name."""
+LONGEST_MAGIC = max(len(start) for start, _, _ in MAGIC)
 
 
 class PackingError(Exception):
@@ -138,6 +139,12 @@ def _faults(packing: str) -> tuple[Any, ...]:
     return (OSError, EOFError)
 
 
+def _begins(data: bytes, packing: str) -> bool:
+    """Tell whether data begins as a compression does, as far as it goes."""
+    starts = [start for start, what, _ in MAGIC if what == packing]
+    return any(data.startswith(start[: len(data)]) for start in starts)
+
+
 class _Unpacked(io.RawIOBase):
     """What a compressed file holds: of one or more members, one after the other."""
 
@@ -151,6 +158,8 @@ class _Unpacked(io.RawIOBase):
         self._ready = b""
         """Unpacked, and not given out yet."""
         self._amount = ZSTD_INPUT if packing == "zstd" else INPUT
+        self._wrong = ""
+        """What is wrong if the member that is read, and does not begin as one, is none."""
 
     def readable(self) -> bool:
         return True
@@ -164,33 +173,32 @@ class _Unpacked(io.RawIOBase):
                         raise PackingError(f"it is empty, and no {self._packing}")
                     return 0
                 self._rest = self._rest or chunk
-                is_first = self._inner is None
+                if len(self._rest) < LONGEST_MAGIC:
+                    self._rest += self._file.read(self._amount - len(self._rest))
+                wrong = "it is no {}" if self._inner is None else "behind its {} stands something else"
+                self._wrong = "" if _begins(self._rest, self._packing) else wrong.format(self._packing)
                 self._inner = _unpacker(self._packing)
-                is_right = self._rest.startswith(
-                    tuple(start for start, what, _ in MAGIC if what == self._packing)
-                )
-                wrong = "it is no {}" if is_first else "behind its {} stands something else"
-                self._feed(size, "its {} is damaged" if is_right else wrong)
+                self._feed(size)
             elif self._inner.is_hungry():
                 self._rest = self._file.read(self._amount)
                 is_over = not self._rest
-                self._feed(size, "its {} is damaged")
+                self._feed(size)
                 if is_over and not self._ready and not self._inner.eof:
-                    raise PackingError(f"its {self._packing} is cut off")
+                    raise PackingError(self._wrong or f"its {self._packing} is cut off")
             else:
-                self._feed(size, "its {} is damaged")
+                self._feed(size)
         count = min(size, len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
 
-    def _feed(self, size: int, fault: str) -> None:
+    def _feed(self, size: int) -> None:
         assert self._inner is not None
         given, self._rest = self._rest[: self._amount], self._rest[self._amount :]
         try:
             self._ready = self._inner.decompress(given, size)
         except self._faults as error:
-            raise PackingError(f"{fault.format(self._packing)} ({error})") from None
+            raise PackingError(self._wrong or f"its {self._packing} is damaged ({error})") from None
         if self._inner.eof:
             self._rest = self._inner.unused_data + self._rest
 

@@ -23,6 +23,22 @@ def test_what_is_no_pair_is_refused(texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flag", "texts", "message", "hint"),
+    [
+        ("--set", ["a"], "--set a: NAME=VALUE is needed", "for example: --set a=1"),
+        ("--param", [""], "--param : NAME=VALUE is needed", "for example: --param name=1"),
+        ("--map", ["text"], "--map text: FIELD=NAME is needed", "for example: --map text=article"),
+        ("--map", ["=id"], "--map =id: FIELD=NAME is needed", "for example: --map text=article"),
+        ("--map", ["a=b", "a=c"], "--map a is there twice", "leave --map a=b out, or --map a=c"),
+    ],
+)
+def test_what_mends_a_pair_is_said(flag: str, texts: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pairs(texts, flag)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
     ("text", "size"),
     [
         ("4G", 4_000_000_000),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from reprobuild.errors import InputError, UsageError
 from reprobuild.predict.forms import Form, form_of, said_form
-from reprobuild.predict.packing import Packed, PackingError, unpacked
+from reprobuild.predict.packing import INPUT, Packed, PackingError, unpacked
 from tests.forms import Read
 
 pytestmark = pytest.mark.once
@@ -117,8 +117,25 @@ def test_cut_anywhere_is_an_error(packing: str) -> None:
 def test_what_follows_is_an_error(packing: str) -> None:
     whole = PACKERS[packing][0](DATA)
     for more in (b"x", b"\0", b"\0" * 512, DATA, whole[5:]):
-        with pytest.raises(PackingError):
+        with pytest.raises(PackingError, match=f"^behind its {packing} stands something else$"):
             unpacked(io.BytesIO(whole + more), packing).read()
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("data", [b"x", b"{}", DATA, b"\xff" * 100_000], ids=["one", "two", "text", "long"])
+def test_what_is_none_is_said_without_more_words(packing: str, data: bytes) -> None:
+    with pytest.raises(PackingError, match=f"^it is no {packing}$"):
+        unpacked(io.BytesIO(data), packing).read()
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_a_member_may_begin_at_the_end_of_what_is_read_at_once(left: int) -> None:
+    data = bytes(INPUT - left - len(gzip.compress(bytes(INPUT - 99), 0)) + INPUT - 99)
+    first = gzip.compress(data, 0)
+    assert len(first) == INPUT - left
+    second = DATA * 500
+    file = unpacked(io.BytesIO(first + gzip.compress(second, 0)), "gzip")
+    assert b"".join(iter(lambda: file.read(1 << 21), b"")) == data + second
 
 
 @pytest.mark.parametrize("packing", PACKERS)
