@@ -185,6 +185,28 @@ def test_a_predictor_that_samples_gets_one_seed(tmp_path: Path) -> None:
     assert not check(tmp_path, sampling, "a", "b")[0].differing
 
 
+def drawer(body: str) -> Predictor:
+    """Make a predictor that samples, with a program over ``seed`` and ``lines``."""
+    program = (
+        "import json, random, sys\nseed, lines = int(sys.argv[1]), list(open(sys.argv[2]))\n"
+        f"{body}\nfor number in drawn: print(json.dumps({{'output': number}}))"
+    )
+    return predictor(
+        f'python3 -c "{program}" {{seed}} {{input}} > {{output}}', **TEXT, scope="item", random=True
+    )
+
+
+def test_a_generator_that_is_seeded_once_a_run_is_found_and_one_by_seed_and_record_passes(
+    tmp_path: Path,
+) -> None:
+    once = "random.seed(seed); drawn = [random.random() for line in lines]"
+    found, _ = check(tmp_path, drawer(once), "a", "b", "c")
+    assert found.differing
+    each = "drawn = [random.Random('%s %s' % (seed, line)).random() for line in lines]"
+    found, _ = check(tmp_path, drawer(each), "a", "b", "c")
+    assert found.differing == ()
+
+
 def test_batch_scope_has_no_purity(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has the scope batch"):
         check(tmp_path, lines("1", scope="batch"), "a")
