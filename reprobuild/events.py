@@ -117,6 +117,8 @@ class ItemsProgressed(Value):
     """Records computed a second; 0 where none is yet."""
     left: float = 0.0
     """Seconds that the rest will take at this rate."""
+    is_reading: bool = False
+    """Whether records are still read, so that ``count`` is not that of all."""
 
 
 class Checked(Value):

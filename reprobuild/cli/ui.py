@@ -68,6 +68,8 @@ def line_of(event: events.Event) -> str:
             return visible(f"note: {text}")
         case events.Warned(text, hint):
             return visible(f"warning: {text}" + (f"\nhint: {hint}" if hint else ""))
+        case events.ItemsProgressed(_, count, cached, is_reading=True):
+            return f"{count_text(count, 'item')} read, {cached:,} from the cache"
         case events.ItemsProgressed(done, count, cached, rate, left):
             pace = f", {rate_text(rate)}, {seconds_text(left)} left" if rate and left else ""
             return f"{done:,} of {count_text(count, 'item')} done, {cached:,} from the cache{pace}"
@@ -258,10 +260,17 @@ class LiveScreen:
             case events.OutputLine(text):
                 self._start(progress, "output", "| " + text.rstrip("\r\n")[:200], total=None)
             case events.ItemsProgressed(done, count, cached, rate):
-                shown = f"{done:,}/{count:,}" + (f" ({cached:,} cached)" if cached else "")
+                shown = f"{count:,} read" if event.is_reading else f"{done:,}/{count:,}"
+                shown += f" ({cached:,} cached)" if cached else ""
                 shown += f", {rate_text(rate)}" if rate else ""
                 self._start(
-                    progress, "items", "predict", total=count, unit="items", amount=shown, completed=done
+                    progress,
+                    "items",
+                    "predict",
+                    total=None if event.is_reading else count,
+                    unit="items",
+                    amount=shown,
+                    completed=done,
                 )
             case events.Checked(what, done, count):
                 shown = f"{done:,}/{count:,}"

@@ -233,7 +233,7 @@ class Call:
                     self.cached += len(keys) - lines.count(b"\n")
                     answers.write(b"".join(lines))
                 self.count += len(keys)
-                self._tell(ItemsProgressed(self.cached, self.count, self.cached))
+                self._tell(ItemsProgressed(self.cached, self.count, self.cached, is_reading=True))
             self._note_saved()
             if not misses.keys:
                 yield from _blocks(answers)

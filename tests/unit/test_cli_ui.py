@@ -102,6 +102,18 @@ def test_how_far_predictions_are_is_said_now_and_then() -> None:
     assert stream.getvalue() == "20 of 1,000 items done, 5 from the cache\n"
 
 
+def test_while_records_are_read_nothing_is_said_of_all() -> None:
+    event = ItemsProgressed(5, 1000, 5, is_reading=True)
+    assert line_of(event) == "1,000 items read, 5 from the cache"
+    with LiveScreen(io.StringIO(), colour=False) as screen:
+        screen.tell(event)
+        assert screen._progress is not None
+        (task,) = screen._progress.tasks
+        assert (task.total, task.fields["amount"]) == (None, "1,000 read (5 cached)")
+        screen.tell(ItemsProgressed(500, 2000, 5))
+        assert (task.total, task.completed) == (2000, 500)
+
+
 PACES = {
     "fast": ((20, 1000, 5, 1234.6, 0.8), "20 of 1,000 items done, 5 from the cache, 1,235/s, 0.8 s left"),
     "slow": ((20, 1000, 5, 3.21, 200.0), "20 of 1,000 items done, 5 from the cache, 3.2/s, 3 min 20 s left"),

@@ -241,6 +241,7 @@ def test_progress_says_what_is_done_how_fast_and_for_how_long(tmp_path: Path) ->
     within = [one for one in bench.progress if 50 < one.done < 2000]
     assert within and all(one.rate > 0 and one.left > 0 for one in within)
     assert (bench.progress[-1].done, bench.progress[-1].count) == (2000, 2000)
+    assert all(one.is_reading is (one.rate == 0) for one in bench.progress[:-1])
 
 
 def test_what_the_cache_saved_is_summed_up(tmp_path: Path) -> None:
