@@ -167,6 +167,10 @@ def test_keep_going_writes_the_others_and_lists_those_that_failed(project: Proje
         predict(project, "copier/picky", lines("a", "b"), "--keep-going", "--failed", str(listed)).code == 0
     )
     assert listed.read_text() == ""
+    places = ("--input", "-", "--output", "/dev/null", "--failed", "-", "--keep-going", "--json")
+    shown = project.call("predict", "copier/picky", *places, stdin=texts, check=False)
+    assert [json.loads(line)["index"] for line in shown.out.splitlines()] == [1, 4]
+    assert len(json.loads(shown.err.splitlines()[-1])["failed"]) == 2
     wrong = predict(project, "copier/picky", lines("a"), *more[1:3], check=False)
     assert wrong.code == 2 and "--keep-going" in wrong.err
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from reprobuild.cli.prediction import predict
+from reprobuild.cli.session import Session
 from reprobuild.derivation.predictors import predictor
 from reprobuild.errors import OutsideError, PredictionFailedError, UsageError
 from reprobuild.predict.apart import demand_apart
@@ -152,6 +154,11 @@ def test_an_input_stays_as_it_was(bench: Bench) -> None:
             bench.predict(**given)
     assert bench.source.read_bytes() == before
     assert not bench.out.exists() and not bench.engine.commands
+
+
+def test_the_command_line_says_it_before_it_looks_for_a_recipe(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--failed in.csv is the input in.csv"):
+        predict(Session({}), "none", ["in.csv"], "x", keep_going=True, failed="in.csv")
 
 
 def test_records_that_failed_are_listed(bench: Bench) -> None:
