@@ -26,13 +26,7 @@ from reprobuild.predict.key import KEY_SCHEMA, KeyMaker
 from reprobuild.predict.macro import MACRO, extra_records
 from reprobuild.predict.makings import LARGEST_INPUT
 from reprobuild.predict.misses import Misses
-from reprobuild.predict.parameters import (
-    CPU,
-    check_device,
-    fill_parameters,
-    is_cacheable,
-    split_devices,
-)
+from reprobuild.predict.parameters import CPU, check_device, fill_parameters, is_cacheable, split_devices
 from reprobuild.predict.spool import Spool
 from reprobuild.predict.staging import StagedFiles
 from reprobuild.predict.target import Target
