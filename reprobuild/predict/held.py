@@ -5,10 +5,9 @@ Knows nothing of what outputs look like.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 from reprobuild.engine.protocol import Command, Dialogue, Engine, Ground, Result
@@ -71,12 +70,10 @@ class HeldRun:
                 memory=limits.memory,
                 devices=command_devices(device),
             )
-            with ExitStack() as grounds:
-                ground = None if ahead else grounds.enter_context(engine.ground(target.layers))
-                # It holds on to nothing of this object, so that nobody holding that is its end.
-                there = target, name, engine, ground, command, self.gate, output
-                self._conversation = Conversation(functools.partial(_run, *there))
-                self._grounds = grounds.pop_all()
+            ground = None if ahead else stack.enter_context(engine.ground(target.layers))
+            # It holds on to nothing of this object, so that nobody holding that is its end.
+            there = target, name, engine, ground, command, self.gate, output
+            self._conversation = Conversation(functools.partial(_run, *there))
             self._stack = stack.pop_all()
 
     @property
@@ -88,7 +85,7 @@ class HeldRun:
         """Let it begin with a batch. Raises InputError where a file of the caller's has changed."""
         self._given.add_files(batch.files)
         self._given.add_records(batch.records)
-        with contextlib.suppress(ValueError):  # it was ended meanwhile, and ``result`` says so
+        with suppress(ValueError):  # it was ended meanwhile, and ``result`` says so
             self._conversation.exchange(memoryview(b"\n"), None)
 
     def result(self) -> Result:
@@ -103,7 +100,6 @@ class HeldRun:
         """End it, and remove what it left."""
         self.end()
         if self._conversation.is_mine:
-            self._grounds.close()
             self._stack.close()
 
 

@@ -25,7 +25,7 @@ def takes_files(predictor: Predictor) -> bool:
 
 
 class InFolder:
-    """Such a folder, to which things are added; each is there at once, and whole."""
+    """Such a folder, to which things are added; a file of the caller's is there at once, and whole."""
 
     def __init__(self, scratch: Path, *, has_files: bool) -> None:
         """Make it in a private folder of the uid that is 0 inside; ``has_files``: with one for files."""
